@@ -1,0 +1,116 @@
+"""Which checkpoints a model_dir holds, from its files alone: needs no TensorFlow."""
+
+import glob
+import logging
+import os
+import re
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from runner.errors import CheckpointNotFoundError
+
+__all__ = ["CHECKPOINT_BASENAME", "CheckpointInfo", "latest_checkpoint", "list_checkpoints", "step_of"]
+
+CHECKPOINT_BASENAME = "model.ckpt"
+"""Checkpoints are named `model.ckpt-<step>`, as by tf.estimator."""
+
+_STATE_FILE = "checkpoint"
+_PREFIX = re.compile(r"-(\d+)$")
+_SHARD = re.compile(r"^(?P<prefix>.+-\d+)\.data-(?P<shard>\d{5})-of-(?P<shards>\d{5})$")
+_LATEST = re.compile(r'^model_checkpoint_path: "(?P<path>(?:[^"\\]|\\.)*)"$', re.MULTILINE)
+
+_logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, order=True)
+class CheckpointInfo:
+    """One complete checkpoint.
+
+    Attributes:
+        step: global_step of its state.
+        prefix: Path without the suffix, as TensorFlow takes it: `<model_dir>/model.ckpt-<step>`.
+        size_bytes: Of all of its files.
+        modified_at: When its index, which makes it exist, was written; UTC.
+        shards: Number of data files.
+        latest: Whether the `checkpoint` file names it as the newest.
+    """
+
+    step: int
+    prefix: str
+    size_bytes: int
+    modified_at: datetime
+    shards: int
+    latest: bool
+
+
+def step_of(prefix: str) -> int | None:
+    """The step in a prefix `.../model.ckpt-<step>`; None if it has none."""
+    match = _PREFIX.search(prefix)
+    return int(match.group(1)) if match else None
+
+
+def list_checkpoints(model_dir: str) -> list[CheckpointInfo]:
+    """All complete checkpoints of a local model_dir, by step; empty if the directory does not exist."""
+    root = Path(model_dir)
+    named = _named_by_state_file(root)
+    infos = [_info(index, latest=index.with_suffix("") == named) for index in root.glob("*.index")]
+    return sorted(info for info in infos if info)
+
+
+def latest_checkpoint(model_dir: str) -> str | None:
+    """The prefix of the checkpoint to restore from.
+
+    That is the one that the `checkpoint` file names. Where that file is missing but checkpoints are there, it is the
+    newest complete one, with a warning: restarting from initial weights would throw the training away.
+
+    Returns:
+        The prefix, or None if there is no checkpoint at all.
+
+    Raises:
+        CheckpointNotFoundError: The `checkpoint` file names a checkpoint whose files are not all there.
+    """
+    root = Path(model_dir)
+    infos = list_checkpoints(model_dir)
+    if (named := _named_by_state_file(root)) is not None:
+        if not any(Path(info.prefix) == named for info in infos):
+            complete = [info.step for info in infos]
+            raise CheckpointNotFoundError(
+                f"{root / _STATE_FILE} names {named}, but its files are not all there; complete steps: {complete}. "
+                f"Restore the files, or remove {root / _STATE_FILE} to go on from the newest complete checkpoint."
+            )
+        return os.path.join(model_dir, named.name) if named.parent == root else str(named)
+    if not infos:
+        return None
+    _logger.warning(
+        "%s has no `checkpoint` file; using its newest complete checkpoint, %s.", model_dir, infos[-1].prefix
+    )
+    return infos[-1].prefix
+
+
+def _named_by_state_file(root: Path) -> Path | None:
+    try:
+        match = _LATEST.search((root / _STATE_FILE).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    if match is None or not match["path"]:
+        return None
+    return root / re.sub(r"\\(.)", r"\1", match["path"])
+
+
+def _info(index: Path, *, latest: bool) -> CheckpointInfo | None:
+    prefix = index.with_suffix("")
+    if (step := step_of(prefix.name)) is None:
+        return None
+    shards = {}
+    for path in index.parent.glob(f"{glob.escape(prefix.name)}.data-*"):
+        if match := _SHARD.match(path.name):
+            shards[int(match["shard"])] = int(match["shards"])
+    if not shards or set(shards.values()) != {len(shards)}:
+        return None
+    try:
+        stats = [path.stat() for path in index.parent.glob(f"{glob.escape(prefix.name)}.*")]
+        modified_at = datetime.fromtimestamp(index.stat().st_mtime, tz=UTC)
+    except FileNotFoundError:  # deleted by its chief while we looked
+        return None
+    return CheckpointInfo(step, str(prefix), sum(stat.st_size for stat in stats), modified_at, len(shards), latest)

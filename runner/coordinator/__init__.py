@@ -1,0 +1,1 @@
+"""The coordinator: decides which jobs run, and ends, resumes or fails them."""

@@ -1,0 +1,49 @@
+"""Connections to Redis, and Redis's errors as ours."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import redis
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+from runner.errors import RedisUnavailableError
+from runner.settings import Settings
+
+__all__ = ["connect", "redis_errors"]
+
+_TIMEOUT_SECS = 10.0
+
+
+def connect(settings: Settings) -> Any:
+    """A client for the Redis of these settings; connects at the first command.
+
+    Thread-safe. Every command is tried three times within about a second before it raises. Typed as Any, since
+    redis-py's annotations do not know that responses are decoded.
+    """
+    return redis.Redis.from_url(
+        settings.redis_url,
+        password=settings.redis_password,
+        decode_responses=True,
+        socket_timeout=_TIMEOUT_SECS,
+        socket_connect_timeout=_TIMEOUT_SECS,
+        retry=Retry(ExponentialBackoff(cap=0.5, base=0.05), retries=3),
+    )
+
+
+@contextmanager
+def redis_errors(url: str) -> Iterator[None]:
+    """Raises RedisUnavailableError for whatever says that Redis cannot be reached or will not let us in."""
+    try:
+        yield
+    except (redis.AuthenticationError, redis.exceptions.AuthorizationError) as error:
+        raise RedisUnavailableError(
+            f"Redis at {url} refused the password: {error}. "
+            "Set RUNNER_PASSWORD_FILE to a file that holds the right one."
+        ) from error
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        raise RedisUnavailableError(
+            f"No Redis at {url}: {error} "
+            "Start one with `runner up` (or `valkey-server`), or set RUNNER_REDIS_URL to yours."
+        ) from error

@@ -1,0 +1,112 @@
+"""The Lua scripts of the job store: every step that must be whole, or refused, happens inside Redis.
+
+A coordinator's script gets its leader epoch first and refuses an older one. Keys and fields are those of
+`runner.jobs.store`.
+"""
+
+__all__ = ["BEAT", "BEGIN_GENERATION", "CLAIM", "CLOSE", "END_TASK", "RELEASE", "SEAL", "SUBMIT", "TRANSITION"]
+
+_CHECK_EPOCH = """
+if redis.call('GET', 'runner:epoch') ~= ARGV[1] then return redis.error_reply('STALE_EPOCH') end
+"""
+
+# KEYS: job, events. ARGV: id, model_dir, submitted (score), event, then fields of the job.
+SUBMIT = """
+local holder = redis.call('HGET', 'runner:model_dirs', ARGV[2])
+if holder then return holder end
+redis.call('HSET', 'runner:model_dirs', ARGV[2], ARGV[1])
+redis.call('HSET', KEYS[1], unpack(ARGV, 5))
+redis.call('RPUSH', KEYS[2], ARGV[4])
+redis.call('ZADD', 'runner:jobs', ARGV[3], ARGV[1])
+redis.call('SADD', 'runner:active', ARGV[1])
+redis.call('PUBLISH', 'runner:wake', ARGV[1])
+return ''
+"""
+
+# KEYS: job, events. ARGV: epoch, id, model_dir, terminal ('1' or ''), event or '', then fields of the job.
+# A terminal job never changes again; its model_dir is free for the next one.
+TRANSITION = (
+    _CHECK_EPOCH
+    + """
+if redis.call('SISMEMBER', 'runner:active', ARGV[2]) == 0 then return 0 end
+redis.call('HSET', KEYS[1], unpack(ARGV, 6))
+if ARGV[5] ~= '' then redis.call('RPUSH', KEYS[2], ARGV[5]) end
+if ARGV[4] == '1' then
+  redis.call('SREM', 'runner:active', ARGV[2])
+  local holder = redis.call('HGET', 'runner:model_dirs', ARGV[3])
+  if holder == ARGV[2] then redis.call('HDEL', 'runner:model_dirs', ARGV[3]) end
+end
+return 1
+"""
+)
+
+# KEYS: job. ARGV: epoch, generation.
+# Nothing of a new generation exists before this, and none begins while the last one may still have a writer.
+BEGIN_GENERATION = (
+    _CHECK_EPOCH
+    + """
+if tonumber(redis.call('HGET', KEYS[1], 'generation')) ~= tonumber(ARGV[2]) - 1 then return 0 end
+redis.call('HSET', KEYS[1], 'generation', ARGV[2], 'closing', '', 'cluster', '')
+return 1
+"""
+)
+
+# KEYS: job, tasks. ARGV: generation, place, claim.
+CLAIM = """
+if redis.call('HGET', KEYS[1], 'generation') ~= ARGV[1] then return 'generation is not current' end
+if redis.call('HGET', KEYS[1], 'closing') == '1' then return 'generation is closing' end
+if redis.call('HSETNX', KEYS[2], ARGV[2], ARGV[3]) == 0 then return 'place is taken' end
+redis.call('HSET', KEYS[2], ARGV[2] .. '#lease', 1)
+redis.call('PUBLISH', 'runner:wake', KEYS[1])
+return ''
+"""
+
+# KEYS: job, tasks. ARGV: place, token, progress or '', generation.
+# Returns {held, closing, cluster}.
+BEAT = """
+local claim = redis.call('HGET', KEYS[2], ARGV[1])
+if not claim or cjson.decode(claim)['token'] ~= ARGV[2] then return {'', '1', ''} end
+if redis.call('HEXISTS', KEYS[2], ARGV[1] .. '#outcome') == 1 then return {'', '1', ''} end
+redis.call('HINCRBY', KEYS[2], ARGV[1] .. '#lease', 1)
+if ARGV[3] ~= '' then redis.call('HSET', KEYS[2], ARGV[1] .. '#progress', ARGV[3]) end
+if redis.call('HGET', KEYS[1], 'generation') ~= ARGV[4] then return {'1', '1', ''} end
+return {'1', redis.call('HGET', KEYS[1], 'closing'), redis.call('HGET', KEYS[1], 'cluster')}
+"""
+
+# KEYS: tasks. ARGV: place, token, outcome.
+RELEASE = """
+local claim = redis.call('HGET', KEYS[1], ARGV[1])
+if not claim or cjson.decode(claim)['token'] ~= ARGV[2] then return 0 end
+redis.call('HSETNX', KEYS[1], ARGV[1] .. '#outcome', ARGV[3])
+redis.call('PUBLISH', 'runner:wake', KEYS[1])
+return 1
+"""
+
+# KEYS: job, tasks. ARGV: epoch, place, outcome.
+END_TASK = (
+    _CHECK_EPOCH
+    + """
+return redis.call('HSETNX', KEYS[2], ARGV[2] .. '#outcome', ARGV[3])
+"""
+)
+
+# KEYS: job. ARGV: epoch, generation, cluster.
+SEAL = (
+    _CHECK_EPOCH
+    + """
+if redis.call('HGET', KEYS[1], 'generation') ~= ARGV[2] then return 0 end
+if redis.call('HGET', KEYS[1], 'closing') == '1' then return 0 end
+redis.call('HSET', KEYS[1], 'cluster', ARGV[3])
+return 1
+"""
+)
+
+# KEYS: job. ARGV: epoch, generation.
+CLOSE = (
+    _CHECK_EPOCH
+    + """
+if redis.call('HGET', KEYS[1], 'generation') ~= ARGV[2] then return 0 end
+redis.call('HSET', KEYS[1], 'closing', '1')
+return 1
+"""
+)

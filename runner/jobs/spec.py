@@ -1,0 +1,99 @@
+"""What a job is: its specification, validated once and then frozen."""
+
+import base64
+import json
+import re
+import secrets
+from typing import Annotated, Self
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
+
+from runner.cluster import Place, roster
+
+__all__ = ["DEFAULT_QUEUE", "JobSpec", "Model", "job_id"]
+
+DEFAULT_QUEUE = "default"
+
+_ENTRY = re.compile(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")
+_SECRET = re.compile(r"SECRET|PASSWORD|PASSWD|TOKEN|CREDENTIAL|PRIVATE|ACCESS_KEY|API_KEY", re.IGNORECASE)
+_MAX_ID = 63
+
+
+class Model(BaseModel):
+    """Base of everything that crosses a process: frozen, strict about unknown fields, JSON in and out."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class JobSpec(Model):
+    """One training job, as the client submits it.
+
+    Attributes:
+        entry: "module:function" that makes the Experiment.
+        params: Passed to the entry; any JSON object.
+        model_dir: Absolute fsspec URL or path.
+        workers: Number of worker tasks beside the chief; a job needs 1 + workers slots.
+        name: First part of the job's id.
+        queue: Celery queue, and the slots that listen on it.
+        priority: Jobs of a higher priority are admitted first.
+        env: Plain environment variables of the training processes.
+        max_failures: How many generations may end in a failure before the job is FAILED.
+        code: sha256 of the code snapshot in `<model_dir>/.runner/code/`; None: the entry comes with the environment.
+    """
+
+    entry: str
+    params: dict[str, JsonValue] = Field(default_factory=dict)
+    model_dir: str
+    workers: Annotated[int, Field(ge=0, le=1000)] = 0
+    name: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,50}[a-z0-9])?$")]
+    queue: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,63}$")] = DEFAULT_QUEUE
+    priority: int = 0
+    env: dict[str, str] = Field(default_factory=dict)
+    max_failures: Annotated[int, Field(ge=0)] = 3
+    code: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
+
+    @field_validator("entry")
+    @classmethod
+    def _entry_names_a_function(cls, value: str) -> str:
+        if not _ENTRY.match(value):
+            raise ValueError(f'expected "module:function", given {value!r}')
+        return value
+
+    @field_validator("params")
+    @classmethod
+    def _params_are_json(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
+        json.dumps(value, allow_nan=False)
+        return value
+
+    @field_validator("env")
+    @classmethod
+    def _env_holds_no_secrets(cls, value: dict[str, str]) -> dict[str, str]:
+        if names := sorted(name for name in value if _SECRET.search(name)):
+            raise ValueError(
+                f"{', '.join(names)} looks like a secret; set it in the environment of the workers instead"
+            )
+        return value
+
+    @property
+    def roster(self) -> tuple[Place, ...]:
+        """All places of the job's cluster."""
+        return roster(self.workers)
+
+    def to_json(self) -> str:
+        """The specification as JSON; `from_json` reads it back equal."""
+        return self.model_dump_json()
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Reads what `to_json` wrote.
+
+        Raises:
+            pydantic.ValidationError: `text` is not a valid specification.
+        """
+        return cls.model_validate_json(text)
+
+
+def job_id(name: str) -> str:
+    """A new id `<name>-<8 base32>`, at most 63 characters of [a-z0-9-]."""
+    suffix = base64.b32encode(secrets.token_bytes(5)).decode("ascii").lower()
+    return f"{name[: _MAX_ID - 1 - len(suffix)]}-{suffix}"

