@@ -9,9 +9,11 @@ __all__ = [
     "JobCancelledError",
     "JobFailedError",
     "JobNotFoundError",
+    "JobSpecError",
     "LocalStackError",
     "ModelDirError",
     "ModelDirInUseError",
+    "PeerLostError",
     "RedisUnavailableError",
     "RunnerError",
     "SettingsError",
@@ -56,8 +58,16 @@ class CodeSnapshotError(RunnerError, ValueError):
     """The working directory cannot be packed into, or unpacked from, a code snapshot."""
 
 
+class PeerLostError(RunnerError, ConnectionError):
+    """Another task of the cluster ended or fell silent in mid-training: this task is a victim, not the cause."""
+
+
 class JobNotFoundError(RunnerError, LookupError):
     """No job has that id."""
+
+
+class JobSpecError(RunnerError, ValueError):
+    """A value given to submit cannot be part of a job: the message names it and says what to do."""
 
 
 class JobFailedError(RunnerError, RuntimeError):

@@ -4,9 +4,21 @@ A coordinator's script gets its leader epoch first and refuses an older one. Key
 `runner.jobs.store`.
 """
 
-__all__ = ["BEAT", "BEGIN_GENERATION", "CLAIM", "CLOSE", "END_TASK", "RELEASE", "SEAL", "SUBMIT", "TRANSITION"]
+__all__ = [
+    "BEAT",
+    "BEGIN_GENERATION",
+    "CHECK_EPOCH",
+    "CLAIM",
+    "CLOSE",
+    "END_TASK",
+    "RELEASE",
+    "SEAL",
+    "SUBMIT",
+    "TRANSITION",
+]
 
-_CHECK_EPOCH = """
+# ARGV: epoch.
+CHECK_EPOCH = """
 if redis.call('GET', 'runner:epoch') ~= ARGV[1] then return redis.error_reply('STALE_EPOCH') end
 """
 
@@ -26,7 +38,7 @@ return ''
 # KEYS: job, events. ARGV: epoch, id, model_dir, terminal ('1' or ''), event or '', then fields of the job.
 # A terminal job never changes again; its model_dir is free for the next one.
 TRANSITION = (
-    _CHECK_EPOCH
+    CHECK_EPOCH
     + """
 if redis.call('SISMEMBER', 'runner:active', ARGV[2]) == 0 then return 0 end
 redis.call('HSET', KEYS[1], unpack(ARGV, 6))
@@ -43,7 +55,7 @@ return 1
 # KEYS: job. ARGV: epoch, generation.
 # Nothing of a new generation exists before this, and none begins while the last one may still have a writer.
 BEGIN_GENERATION = (
-    _CHECK_EPOCH
+    CHECK_EPOCH
     + """
 if tonumber(redis.call('HGET', KEYS[1], 'generation')) ~= tonumber(ARGV[2]) - 1 then return 0 end
 redis.call('HSET', KEYS[1], 'generation', ARGV[2], 'closing', '', 'cluster', '')
@@ -84,7 +96,7 @@ return 1
 
 # KEYS: job, tasks. ARGV: epoch, place, outcome.
 END_TASK = (
-    _CHECK_EPOCH
+    CHECK_EPOCH
     + """
 return redis.call('HSETNX', KEYS[2], ARGV[2] .. '#outcome', ARGV[3])
 """
@@ -92,7 +104,7 @@ return redis.call('HSETNX', KEYS[2], ARGV[2] .. '#outcome', ARGV[3])
 
 # KEYS: job. ARGV: epoch, generation, cluster.
 SEAL = (
-    _CHECK_EPOCH
+    CHECK_EPOCH
     + """
 if redis.call('HGET', KEYS[1], 'generation') ~= ARGV[2] then return 0 end
 if redis.call('HGET', KEYS[1], 'closing') == '1' then return 0 end
@@ -103,7 +115,7 @@ return 1
 
 # KEYS: job. ARGV: epoch, generation.
 CLOSE = (
-    _CHECK_EPOCH
+    CHECK_EPOCH
     + """
 if redis.call('HGET', KEYS[1], 'generation') ~= ARGV[2] then return 0 end
 redis.call('HSET', KEYS[1], 'closing', '1')

@@ -169,7 +169,9 @@ class JobRecord(Model):
         generation: Number of the newest attempt; 0 before the first.
         failures: Generations that ended in a failure.
         cancel: Somebody asked to cancel the job.
+        settled: The newest generation that is over: all its leases released or lost, and its end judged.
         closing: The newest generation is being ended; no next one until all its leases are released or lost.
+        step: global_step that the settled generations reached; None if none reported one.
         cluster: Addresses of the sealed generation; None before.
         metrics: Of the evaluation after training, if there was one.
     """
@@ -180,14 +182,21 @@ class JobRecord(Model):
     reason: Reason
     message: str
     generation: int = 0
+    settled: int = 0
     failures: int = 0
     cancel: bool = False
     closing: bool = False
     cluster: ClusterSpec | None = None
+    step: int | None = None
     metrics: dict[str, float] | None = None
     submitted_at: str
     started_at: str | None = None
     ended_at: str | None = None
+
+    @property
+    def is_waiting(self) -> bool:
+        """Between two generations, or before the first: nothing runs and nothing may hold a lease."""
+        return not self.state.is_terminal and self.settled == self.generation
 
 
 class WorkerInfo(Model):

@@ -24,15 +24,27 @@ import redis
 from runner.cluster import ClusterSpec, Place
 from runner.errors import JobNotFoundError, ModelDirInUseError, StaleEpochError
 from runner.jobs import scripts
+from runner.jobs.fields import (
+    encode,
+    events_key,
+    flat,
+    job_fields,
+    job_key,
+    logs_key,
+    parse_job,
+    parse_task,
+    rfc3339,
+    tasks_key,
+)
 from runner.jobs.redis import connect, redis_errors
 from runner.jobs.spec import JobSpec, job_id
 from runner.jobs.state import Claim, Event, JobRecord, Outcome, Progress, Reason, State, Task, WorkerInfo
+from runner.jobs.wakes import WAKE_CHANNEL, Wakes
 from runner.settings import Settings
 
-__all__ = ["Beat", "JobStore", "LogLine"]
+__all__ = ["Beat", "JobStore", "LogLine", "in_use", "utc_now"]
 
 _MAX_LOG_LINES = 20_000
-WAKE_CHANNEL = "runner:wake"
 
 
 class Beat(NamedTuple):
@@ -56,6 +68,14 @@ class LogLine(NamedTuple):
     generation: int
     place: Place
     line: str
+
+
+def in_use(model_dir: str, holder: str) -> ModelDirInUseError:
+    """The error for a second job on a model_dir."""
+    return ModelDirInUseError(
+        f"{model_dir} is in use by job {holder}. Wait for it, cancel it with `runner cancel {holder}`, "
+        "or choose another model_dir."
+    )
 
 
 def utc_now() -> datetime:
@@ -126,26 +146,29 @@ class JobStore:
             state=State.PENDING,
             reason=Reason.SUBMITTED,
             message="submitted",
-            submitted_at=_rfc3339(now),
+            submitted_at=rfc3339(now),
         )
         event = Event(
-            time=_rfc3339(now), state=job.state, reason=job.reason, message=job.message, generation=job.generation
+            time=rfc3339(now), state=job.state, reason=job.reason, message=job.message, generation=job.generation
         )
         holder = self._script(
             scripts.SUBMIT,
-            [_job(job.id), _events(job.id)],
+            [job_key(job.id), events_key(job.id)],
             job.id,
             spec.model_dir,
             now.timestamp(),
             event.model_dump_json(),
-            *_flat(_fields(job)),
+            *flat(job_fields(job)),
         )
         if holder:
-            raise ModelDirInUseError(
-                f"{spec.model_dir} is in use by job {holder}. Wait for it, cancel it with `runner cancel {holder}`, "
-                "or choose another model_dir."
-            )
+            raise in_use(spec.model_dir, holder)
         return job
+
+    def holder(self, model_dir: str) -> str | None:
+        """Id of the job that uses a model_dir and has not ended; None if it is free."""
+        with self._errors():
+            holder: str | None = self._redis.hget("runner:model_dirs", model_dir)
+        return holder
 
     def job(self, job_id: str) -> JobRecord:
         """The job with that id.
@@ -154,10 +177,10 @@ class JobStore:
             JobNotFoundError: There is none.
         """
         with self._errors():
-            fields = self._redis.hgetall(_job(job_id))
+            fields = self._redis.hgetall(job_key(job_id))
         if not fields:
             raise JobNotFoundError(f"No job {job_id!r}; `runner list` shows the jobs there are.")
-        return _parse_job(job_id, fields)
+        return parse_job(job_id, fields)
 
     def jobs(self) -> list[JobRecord]:
         """All jobs, oldest first."""
@@ -174,8 +197,8 @@ class JobStore:
         ids = list(ids)
         with self._redis.pipeline(transaction=False) as pipeline:
             for id_ in ids:
-                pipeline.hgetall(_job(id_))
-            return [_parse_job(id_, fields) for id_, fields in zip(ids, pipeline.execute(), strict=True) if fields]
+                pipeline.hgetall(job_key(id_))
+            return [parse_job(id_, fields) for id_, fields in zip(ids, pipeline.execute(), strict=True) if fields]
 
     def request_cancel(self, job_id: str) -> JobRecord:
         """Asks the coordinator to end the job; idempotent, and of no effect on a job that has ended.
@@ -186,14 +209,14 @@ class JobStore:
         job = self.job(job_id)
         if not job.state.is_terminal:
             with self._errors():
-                self._redis.hset(_job(job_id), "cancel", "1")
+                self._redis.hset(job_key(job_id), "cancel", "1")
                 self._redis.publish(WAKE_CHANNEL, job_id)
         return self.job(job_id)
 
     def events(self, job_id: str) -> list[Event]:
         """Every change of the job's state, oldest first."""
         with self._errors():
-            return [Event.model_validate_json(text) for text in self._redis.lrange(_events(job_id), 0, -1)]
+            return [Event.model_validate_json(text) for text in self._redis.lrange(events_key(job_id), 0, -1)]
 
     # Tasks
 
@@ -206,8 +229,8 @@ class JobStore:
         """
         generation = job.generation if generation is None else generation
         with self._errors():
-            fields = self._redis.hgetall(_tasks(job.id, generation))
-        return {place: _parse_task(place, fields) for place in (job.spec.roster if generation else ())}
+            fields = self._redis.hgetall(tasks_key(job.id, generation))
+        return {place: parse_task(place, fields) for place in (job.spec.roster if generation else ())}
 
     def claim(self, job_id: str, generation: int, place: Place, claim: Claim) -> str:
         """Takes a place for a supervisor.
@@ -216,7 +239,11 @@ class JobStore:
             "" if the place is now held; otherwise why not, and the caller has nothing to do.
         """
         refusal: str = self._script(
-            scripts.CLAIM, [_job(job_id), _tasks(job_id, generation)], generation, str(place), claim.model_dump_json()
+            scripts.CLAIM,
+            [job_key(job_id), tasks_key(job_id, generation)],
+            generation,
+            str(place),
+            claim.model_dump_json(),
         )
         return refusal
 
@@ -224,7 +251,7 @@ class JobStore:
         """Renews a lease and reports progress; for the supervisor that holds the place."""
         held, closing, cluster = self._script(
             scripts.BEAT,
-            [_job(job_id), _tasks(job_id, generation)],
+            [job_key(job_id), tasks_key(job_id, generation)],
             str(place),
             token,
             progress.model_dump_json() if progress else "",
@@ -234,7 +261,7 @@ class JobStore:
 
     def release(self, job_id: str, generation: int, place: Place, *, token: str, outcome: Outcome) -> None:
         """Gives a place back with how its task ended; of no effect if the lease is not the caller's."""
-        self._script(scripts.RELEASE, [_tasks(job_id, generation)], str(place), token, outcome.model_dump_json())
+        self._script(scripts.RELEASE, [tasks_key(job_id, generation)], str(place), token, outcome.model_dump_json())
 
     # Logs
 
@@ -243,7 +270,7 @@ class JobStore:
         with self._errors(), self._redis.pipeline(transaction=False) as pipeline:
             for line in lines:
                 entry = {"place": str(place), "generation": generation, "line": line}
-                pipeline.xadd(_logs(job_id), entry, maxlen=_MAX_LOG_LINES, approximate=True)
+                pipeline.xadd(logs_key(job_id), entry, maxlen=_MAX_LOG_LINES, approximate=True)
             pipeline.execute()
 
     def logs(self, job_id: str, *, after: str = "0", wait_secs: float = 0) -> list[LogLine]:
@@ -256,10 +283,10 @@ class JobStore:
         """
         with self._errors():
             block = int(wait_secs * 1000) or None
-            streams = self._redis.xread({_logs(job_id): after}, count=1000, block=block)
+            streams = self._redis.xread({logs_key(job_id): after}, count=1000, block=block)
         entries = streams[0][1] if isinstance(streams, list) and streams else []
         if isinstance(streams, Mapping):
-            entries = [entry for chunk in streams.get(_logs(job_id), []) for entry in chunk]
+            entries = [entry for chunk in streams.get(logs_key(job_id), []) for entry in chunk]
         return [LogLine(id_, int(e["generation"]), Place.parse(e["place"]), e["line"]) for id_, e in entries]
 
     # Workers
@@ -293,6 +320,15 @@ class JobStore:
         with self._errors():
             return int(self._redis.incr("runner:epoch"))
 
+    def check_epoch(self, epoch: int) -> None:
+        """Raises StaleEpochError unless the caller is still the leader, for a pass that has nothing to write."""
+        self._script(scripts.CHECK_EPOCH, [], epoch)
+
+    def epoch(self) -> int:
+        """The epoch of the leader; 0 before the first one, or after Redis has lost its data."""
+        with self._errors():
+            return int(self._redis.get("runner:epoch") or 0)
+
     def begin_generation(self, epoch: int, job: JobRecord) -> int | None:
         """Opens the next generation: its places can be claimed.
 
@@ -300,22 +336,22 @@ class JobStore:
             Its number; None if another one was begun in between.
         """
         generation = job.generation + 1
-        begun = self._script(scripts.BEGIN_GENERATION, [_job(job.id)], epoch, generation)
+        begun = self._script(scripts.BEGIN_GENERATION, [job_key(job.id)], epoch, generation)
         return generation if begun else None
 
     def seal(self, epoch: int, job: JobRecord, cluster: ClusterSpec) -> bool:
         """Publishes the addresses of a generation, all of whose places are claimed."""
-        return bool(self._script(scripts.SEAL, [_job(job.id)], epoch, job.generation, json.dumps(cluster)))
+        return bool(self._script(scripts.SEAL, [job_key(job.id)], epoch, job.generation, json.dumps(cluster)))
 
     def close_generation(self, epoch: int, job: JobRecord) -> bool:
         """Tells every supervisor of the generation to stop its training process."""
-        return bool(self._script(scripts.CLOSE, [_job(job.id)], epoch, job.generation))
+        return bool(self._script(scripts.CLOSE, [job_key(job.id)], epoch, job.generation))
 
     def end_task(self, epoch: int, job: JobRecord, place: Place, outcome: Outcome) -> None:
         """Records the end of a task whose lease is lost; of no effect if it reported its own."""
         self._script(
             scripts.END_TASK,
-            [_job(job.id), _tasks(job.id, job.generation)],
+            [job_key(job.id), tasks_key(job.id, job.generation)],
             epoch,
             str(place),
             outcome.model_dump_json(),
@@ -329,7 +365,7 @@ class JobStore:
         Returns:
             Whether the change was made.
         """
-        now = _rfc3339(self._now())
+        now = rfc3339(self._now())
         event = Event(
             time=now, state=state, reason=reason, message=message, generation=fields.get("generation", job.generation)
         )
@@ -337,97 +373,21 @@ class JobStore:
         changed = {"state": state, "reason": reason, "message": message, **fields}
         if state.is_terminal:
             changed["ended_at"] = now
+        if state is State.STARTING and job.started_at is None:
+            changed["started_at"] = now
         return bool(
             self._script(
                 scripts.TRANSITION,
-                [_job(job.id), _events(job.id)],
+                [job_key(job.id), events_key(job.id)],
                 epoch,
                 job.id,
                 job.spec.model_dir,
                 "1" if state.is_terminal else "",
                 event.model_dump_json() if is_new else "",
-                *_flat({name: _encode(value) for name, value in changed.items()}),
+                *flat({name: encode(value) for name, value in changed.items()}),
             )
         )
 
-    def wakes(self) -> "Wakes":
+    def wakes(self) -> Wakes:
         """A subscription that a coordinator waits on between two passes."""
         return Wakes(self._redis, self._errors)
-
-
-class Wakes:
-    """Waits for changes. Missing one costs a poll interval, never correctness."""
-
-    def __init__(self, client: Any, errors: Callable[[], Any]) -> None:
-        self._errors = errors
-        self._pubsub = client.pubsub(ignore_subscribe_messages=True)
-
-    def wait(self, timeout_secs: float) -> bool:
-        """Returns at the next change, or after the time-out; whether there was one."""
-        with self._errors():
-            if not self._pubsub.subscribed:
-                self._pubsub.subscribe(WAKE_CHANNEL)
-            return self._pubsub.get_message(timeout=timeout_secs) is not None
-
-    def close(self) -> None:
-        """Ends the subscription."""
-        self._pubsub.close()
-
-
-def _job(job_id: str) -> str:
-    return f"runner:job:{job_id}"
-
-
-def _events(job_id: str) -> str:
-    return f"runner:job:{job_id}:events"
-
-
-def _logs(job_id: str) -> str:
-    return f"runner:job:{job_id}:logs"
-
-
-def _tasks(job_id: str, generation: int) -> str:
-    return f"runner:job:{job_id}:tasks:{generation}"
-
-
-def _rfc3339(time: datetime) -> str:
-    return time.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-
-
-def _encode(value: Any) -> str:
-    """A field of JobRecord as a string of Redis; None and False are ""."""
-    if value is None or value is False:
-        return ""
-    if value is True:
-        return "1"
-    return json.dumps(value) if isinstance(value, dict) else str(value)
-
-
-def _fields(job: JobRecord) -> dict[str, str]:
-    fields = {name: getattr(job, name) for name in JobRecord.model_fields if name not in ("id", "spec")}
-    return {"spec": job.spec.to_json(), **{name: _encode(value) for name, value in fields.items()}}
-
-
-def _flat(fields: Mapping[str, str]) -> list[str]:
-    return [item for pair in fields.items() for item in pair]
-
-
-def _parse_job(job_id: str, fields: Mapping[str, str]) -> JobRecord:
-    texts = {name: fields.get(name, "") for name in JobRecord.model_fields}
-    decoded: dict[str, Any] = {name: text or None for name, text in texts.items()}
-    for name in ("cluster", "metrics"):
-        decoded[name] = json.loads(texts[name]) if texts[name] else None
-    for name in ("cancel", "closing"):
-        decoded[name] = texts[name] == "1"
-    return JobRecord(**{**decoded, "id": job_id, "spec": JobSpec.from_json(texts["spec"])})
-
-
-def _parse_task(place: Place, fields: Mapping[str, str]) -> Task:
-    claim, progress, outcome = (fields.get(f"{place}{suffix}") for suffix in ("", "#progress", "#outcome"))
-    return Task(
-        place=place,
-        claim=Claim.model_validate_json(claim) if claim else None,
-        lease=int(fields.get(f"{place}#lease", 0)),
-        progress=Progress.model_validate_json(progress) if progress else Progress(),
-        outcome=Outcome.model_validate_json(outcome) if outcome else None,
-    )
