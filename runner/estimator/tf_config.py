@@ -169,7 +169,7 @@ def _address(cluster_spec: Any, task_type: str, task_id: int) -> str:
     if task_type not in cluster_spec.jobs:
         raise ValueError(f"{task_type} is not a valid task_type in the cluster_spec:\n{cluster_spec}{_NOTE}")
     addresses = cluster_spec.job_tasks(task_type)
-    if task_id >= len(addresses):
+    if task_id >= len(addresses) or addresses[task_id] is None:
         raise ValueError(
             f"{task_id} is not a valid task_id for task_type {task_type} in the cluster_spec:\n{cluster_spec}{_NOTE}"
         )

@@ -1,0 +1,132 @@
+"""Whether a checkpoint fits a model: compared by name, shape and dtype before anything is assigned.
+
+TensorFlow's Saver does not compare the shapes of resource variables, so that a model of another size would silently run
+with the weights of the old one.
+"""
+
+import logging
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+__all__ = ["TensorSpecs", "check_compatible", "stored_tensors", "wanted_tensors"]
+
+_logger = logging.getLogger("tensorflow")
+
+TensorSpecs = Mapping[str, tf.TensorSpec]
+"""Name in the checkpoint -> shape and dtype; an unknown shape fits every one."""
+
+
+@dataclass(frozen=True)
+class _Difference:
+    misfits: list[str]
+    missing: list[str]
+    unexpected: list[str]
+
+    def __str__(self) -> str:
+        parts = {
+            "Tensors of another shape or dtype": self.misfits,
+            "Tensors missing from the checkpoint": self.missing,
+            "Unexpected tensors in the checkpoint": self.unexpected,
+        }
+        return "\n".join(
+            f"{title}:\n" + "\n".join(f"  {line}" for line in lines) for title, lines in parts.items() if lines
+        )
+
+
+def wanted_tensors(saver: Any) -> TensorSpecs:
+    """What a built tf.compat.v1.train.Saver restores."""
+    variables = saver._var_list  # noqa: SLF001 - the Saver has no public way to tell
+    named = variables.items() if isinstance(variables, dict) else ((None, variable) for variable in variables or ())
+    return {spec.name: spec for name, variable in named for spec in _specs(name, variable)}
+
+
+def _specs(name: str | None, variable: Any) -> Iterator[tf.TensorSpec]:
+    if hasattr(variable, "specs"):  # a SaveableObject, such as a table or an iterator
+        for spec in variable.specs:
+            tensor = None if callable(spec.tensor) else spec.tensor
+            yield tf.TensorSpec(None if tensor is None else tensor.shape, spec.dtype, name=spec.name)
+    elif isinstance(variable, (list, tuple)) or hasattr(variable, "as_tensor") and hasattr(variable, "_get_partitions"):
+        for part in variable:
+            yield from _specs(name, part)
+    elif (part := getattr(variable, "_save_slice_info", None)) is not None:
+        yield tf.TensorSpec(part.full_shape, variable.dtype.base_dtype, name=name or part.full_name)
+    else:
+        yield tf.TensorSpec(variable.shape, variable.dtype.base_dtype, name=name or variable.op.name)
+
+
+def stored_tensors(prefix: str) -> TensorSpecs:
+    """What the checkpoint at this prefix holds.
+
+    Raises:
+        ValueError: There is no checkpoint at the prefix.
+    """
+    if not Path(f"{prefix}.index").exists():
+        raise ValueError(f"The passed save_path is not a valid checkpoint: {prefix}")
+    reader = tf.train.load_checkpoint(prefix)
+    dtypes = reader.get_variable_to_dtype_map()
+    shapes = reader.get_variable_to_shape_map()
+    return {name: tf.TensorSpec(shape, dtypes[name], name=name) for name, shape in shapes.items()}
+
+
+def check_compatible(prefix: str, *, wanted: TensorSpecs, training: bool) -> None:
+    """Compares a checkpoint with what a model wants, and changes nothing.
+
+    Args:
+        prefix: The checkpoint.
+        wanted: See `wanted_tensors`.
+        training: Tensors that the model does not want are worth one warning; otherwise they are the rule, since only
+            training has slots.
+
+    Raises:
+        ValueError: There is no checkpoint at the prefix.
+        tf.errors.InvalidArgumentError: A tensor has another shape or dtype; the message lists all differences.
+        tf.errors.NotFoundError: Tensors are missing, and nothing else is wrong; likewise.
+    """
+    stored = stored_tensors(prefix)
+    difference = _compare(wanted, stored)
+    advice = (
+        f"\nCheckpoint: {prefix}. The model is not the one that wrote it: use the code and the parameters that did, "
+        "or another model_dir."
+    )
+    if difference.misfits:
+        first = difference.misfits[0]
+        raise tf.errors.InvalidArgumentError(None, None, f"{first}\n{difference}{advice}")
+    if difference.missing:
+        first = f"Key {difference.missing[0].split()[0]} not found in checkpoint"
+        raise tf.errors.NotFoundError(None, None, f"{first}\n{difference}{advice}")
+    if difference.unexpected and training:
+        _logger.warning("%s\nThey are not restored, and not saved again. Checkpoint: %s", difference, prefix)
+
+
+def _compare(wanted: TensorSpecs, stored: TensorSpecs) -> _Difference:
+    both = sorted(wanted.keys() & stored.keys())
+    misfits = [_misfit(wanted[name], stored[name]) for name in both if not _fits(wanted[name], stored[name])]
+    missing = [_describe(wanted[name]) for name in sorted(wanted.keys() - stored.keys())]
+    unexpected = [_describe(stored[name]) for name in sorted(stored.keys() - wanted.keys())]
+    return _Difference(misfits, missing, unexpected)
+
+
+def _fits(wanted: tf.TensorSpec, stored: tf.TensorSpec) -> bool:
+    return wanted.dtype == stored.dtype and wanted.shape.is_compatible_with(stored.shape)
+
+
+def _misfit(wanted: tf.TensorSpec, stored: tf.TensorSpec) -> str:
+    if wanted.shape.is_compatible_with(stored.shape):
+        return f"tensor_name = {wanted.name}; expected dtype {wanted.dtype.name} does not equal original dtype {stored.dtype.name}"
+    return (
+        f"tensor_name = {wanted.name}; shape in shape_and_slice spec {_shape(wanted)} "
+        f"does not match the shape stored in checkpoint: {_shape(stored)}"
+    )
+
+
+def _describe(spec: tf.TensorSpec) -> str:
+    return f"{spec.name} {spec.dtype.name} {_shape(spec)}"
+
+
+def _shape(spec: tf.TensorSpec) -> str:
+    # As the C++ side writes it: [3,4], without blanks.
+    return str(spec.shape).replace("(", "[").replace(",)", "]").replace(")", "]").replace(" ", "")

@@ -1,0 +1,75 @@
+"""Checkpoints of one model_dir: written, verified and restored for a session.
+
+This is the interface that the estimator uses; the inside is TensorFlow's Saver on a local disk.
+"""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+from runner.checkpoint.compatibility import TensorSpecs, check_compatible, wanted_tensors
+from runner.checkpoint.listing import CHECKPOINT_BASENAME, latest_checkpoint
+
+__all__ = ["Checkpoints"]
+
+
+class Checkpoints:
+    """The checkpoints of a model_dir, as one graph sees them. Not thread-safe.
+
+    Args:
+        model_dir: Local directory; created by the first save.
+        saver: A built tf.compat.v1.train.Saver of the graph; its settings are the retention.
+        save_graph_def: Whether `.meta` is written beside every checkpoint.
+    """
+
+    def __init__(self, model_dir: str, saver: Any, *, save_graph_def: bool = True) -> None:
+        self._model_dir = model_dir
+        self._saver = saver
+        self._save_graph_def = save_graph_def
+
+    @property
+    def basename(self) -> str:
+        """Path of every checkpoint without `-<step>`."""
+        return os.path.join(self._model_dir, CHECKPOINT_BASENAME)
+
+    @property
+    def wanted(self) -> TensorSpecs:
+        """Names, shapes and dtypes of what a checkpoint of this graph holds."""
+        return wanted_tensors(self._saver)
+
+    def latest(self) -> str | None:
+        """The prefix of the newest checkpoint; None if there is none yet."""
+        return latest_checkpoint(self._model_dir)
+
+    def at_step(self, step: int) -> str:
+        """The prefix of the checkpoint of that step, whether it exists or not."""
+        return f"{self.basename}-{step}"
+
+    def verify(self, prefix: str, *, training: bool) -> None:
+        """Raises, before anything changed, unless the checkpoint fits the graph; see `check_compatible`."""
+        check_compatible(prefix, wanted=self.wanted, training=training)
+
+    def restore(self, session: Any, prefix: str) -> None:
+        """Assigns the state stored at the prefix; `verify` it first."""
+        if initializers := tf.compat.v1.get_collection("saved_model_initializers"):
+            session.run(initializers)  # before the restore, which has the last word on their variables
+        self._saver.restore(session, prefix)
+
+    def resume_retention(self) -> None:
+        """Counts the checkpoints that earlier runs left in model_dir among those to keep. Chief only."""
+        if state := tf.train.get_checkpoint_state(self._model_dir):
+            indexes = [(prefix, Path(f"{prefix}.index")) for prefix in state.all_model_checkpoint_paths]
+            written = [(prefix, index.stat().st_mtime) for prefix, index in indexes if index.exists()]
+            self._saver.set_last_checkpoints_with_time(written)
+
+    def save(self, session: Any, step: int) -> str:
+        """Writes and publishes a checkpoint, and deletes what retention no longer keeps. Chief only.
+
+        Returns:
+            Its prefix.
+        """
+        Path(self._model_dir).mkdir(parents=True, exist_ok=True)
+        prefix: str = self._saver.save(session, self.basename, global_step=step, write_meta_graph=self._save_graph_def)
+        return prefix

@@ -1,0 +1,145 @@
+"""One call of evaluate(): metrics over an input, with the weights of a checkpoint, written to the eval directory."""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+import tensorflow as tf
+
+from runner.checkpoint.saver import Checkpoints
+from runner.estimator.events import EventFile, write_graph, write_metrics
+from runner.estimator.inputs import call_input_fn, make_batch
+from runner.estimator.model_fn import EstimatorSpec, ModeKeys
+from runner.estimator.run_config import RunConfig
+from runner.estimator.session import HookedSession, create_session
+
+__all__ = ["LOSS_METRIC", "Evaluation", "open_local_session"]
+
+_v1 = tf.compat.v1
+_logger = logging.getLogger("tensorflow")
+
+LOSS_METRIC = "loss"
+"""Key of the mean loss over the batches, which the estimator adds to the metrics of the model_fn."""
+
+
+@dataclass
+class Evaluation:
+    """What evaluate() was asked to do.
+
+    Attributes:
+        config: The estimator's, with its model_dir.
+        params: The estimator's.
+        call_model_fn: (features, labels, mode) -> EstimatorSpec.
+        input_fn: The user's.
+        eval_dir: Where the event file goes.
+        checkpoint_path: Prefix to restore; None evaluates the initial weights.
+        hooks: The user's.
+        steps: Number of batches; None means all of the input.
+    """
+
+    config: RunConfig
+    params: dict[str, Any]
+    call_model_fn: Callable[[Any, Any, str], EstimatorSpec]
+    input_fn: Callable[..., Any]
+    eval_dir: str
+    checkpoint_path: str | None
+    hooks: Sequence[Any] = ()
+    steps: int | None = None
+
+    def run(self) -> dict[str, Any]:
+        """Evaluates.
+
+        Returns:
+            Metrics by name, with `loss` and `global_step`.
+        """
+        with tf.Graph().as_default() as graph, graph.device(self.config.device_fn):
+            if self.config.tf_random_seed is not None:
+                _v1.set_random_seed(self.config.tf_random_seed)
+            global_step = _v1.train.create_global_step()
+            with tf.device("/cpu:0"):
+                batch = make_batch(
+                    call_input_fn(self.input_fn, mode=ModeKeys.EVAL, params=self.params, config=self.config)
+                )
+            spec = self.call_model_fn(batch.features, batch.labels, ModeKeys.EVAL)
+            update_op, values = _metrics(spec)
+            values[_v1.GraphKeys.GLOBAL_STEP] = global_step
+            hooks = [*batch.hooks, *self.hooks, *spec.evaluation_hooks]
+            return self._evaluate(spec.scaffold, hooks, update_op, values)
+
+    def _evaluate(self, scaffold: Any, hooks: list[Any], update_op: Any, values: dict[str, Any]) -> dict[str, Any]:
+        _logger.info(
+            "Starting evaluation at %s", datetime.now().astimezone().replace(tzinfo=None).isoformat("T", "seconds")
+        )
+        start = time.monotonic()
+        for hook in hooks:
+            hook.begin()
+        session = open_local_session(scaffold, config=self.config, checkpoint_path=self.checkpoint_path)
+        final = _v1.train.FinalOpsHook(values)
+        self._loop(HookedSession(session, [*hooks, final]), update_op)
+        _logger.info("Inference Time : %.5fs", time.monotonic() - start)
+        _logger.info("Finished evaluation at %s", time.strftime("%Y-%m-%d-%H:%M:%S", time.localtime()))
+        results: dict[str, Any] = final.final_ops_values
+        with EventFile(self.eval_dir) as events:
+            write_graph(events.writer, session.graph, scaffold.saver)
+            write_metrics(
+                events.writer,
+                results,
+                step=int(results[_v1.GraphKeys.GLOBAL_STEP]),
+                checkpoint_path=self.checkpoint_path,
+            )
+        return results
+
+    def _loop(self, session: HookedSession, update_op: Any) -> None:
+        done = 0
+        log_every = 1 if self.steps is None or self.steps < 20 else self.steps // 10  # noqa: PLR2004 - as the original
+        with session:
+            while not session.should_stop() and (self.steps is None or done < self.steps):
+                session.run(update_op)
+                done += 1
+                if self.steps is not None and (done % log_every == 0 or done == self.steps):
+                    _logger.info("Evaluation [%d/%d]", done, self.steps)
+
+
+def open_local_session(scaffold: Any, *, config: RunConfig, checkpoint_path: str | None) -> Any:
+    """Finalizes the default graph and opens a session in this process, with the weights of a checkpoint.
+
+    Raises:
+        tf.errors.InvalidArgumentError: The checkpoint does not fit the model.
+    """
+    scaffold.finalize()
+    if checkpoint_path is None:
+        return create_session(scaffold, config=config.session_config)
+    checkpoints = Checkpoints(config.model_dir, scaffold.saver)
+    checkpoints.verify(checkpoint_path, training=False)
+    return create_session(
+        scaffold,
+        restore=lambda session: checkpoints.restore(session, checkpoint_path),
+        config=config.session_config,
+    )
+
+
+def _metrics(spec: EstimatorSpec) -> tuple[Any, dict[str, Any]]:
+    """One op that updates all metrics, and their values by name."""
+    if LOSS_METRIC in spec.eval_metric_ops:
+        raise ValueError(f"Metric with name {LOSS_METRIC!r} is not allowed, because the Estimator adds it by itself.")
+    values, updates = {}, []
+    for name, metric in {**spec.eval_metric_ops, LOSS_METRIC: _v1.metrics.mean(spec.loss)}.items():
+        if hasattr(metric, "result"):  # a tf_keras metric
+            _make_local(metric.variables)
+            values[name], metric_updates = metric.result(), metric.updates
+            updates += metric_updates
+        else:
+            values[name], update = metric
+            updates.append(update)
+    return tf.group(*updates), values
+
+
+def _make_local(variables: Sequence[Any]) -> None:
+    """Metrics start from zero in every evaluation and are no part of a checkpoint."""
+    local = {variable.ref() for variable in _v1.local_variables()}
+    for variable in variables:
+        if variable.ref() not in local:
+            _v1.add_to_collection(_v1.GraphKeys.LOCAL_VARIABLES, variable)

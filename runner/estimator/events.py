@@ -1,0 +1,104 @@
+"""Event files for TensorBoard: one writer for each run of train() and of evaluate()."""
+
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+import tensorflow as tf
+
+__all__ = ["EventFile", "write_graph", "write_metrics"]
+
+_v1 = tf.compat.v1
+_logger = logging.getLogger("tensorflow")
+
+
+class EventFile:
+    """An event file in `directory`, made when it is opened.
+
+    While it is open, tf.compat.v1.summary.FileWriterCache hands out the same writer, so that the hooks of a user write
+    into the same file.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self.writer: Any = None
+
+    def __enter__(self) -> Self:
+        cache = _v1.summary.FileWriterCache
+        self.writer = _v1.summary.FileWriter(self._directory, filename_suffix=_suffix(self._directory))
+        with cache._lock:  # noqa: SLF001 - the cache can only make writers of its own
+            self._before = cache._cache.get(self._directory)  # noqa: SLF001
+            cache._cache[self._directory] = self.writer  # noqa: SLF001
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        cache = _v1.summary.FileWriterCache
+        with cache._lock:  # noqa: SLF001
+            del cache._cache[self._directory]  # noqa: SLF001
+            if self._before is not None:
+                cache._cache[self._directory] = self._before  # noqa: SLF001
+        self.writer.close()
+
+
+def _suffix(directory: str) -> str:
+    """Empty, unless a file of this second is there already: TensorFlow would truncate it."""
+    now = int(time.time())
+    taken = [name for second in (now, now + 1) for name in Path(directory).glob(f"events.out.tfevents.{second:010d}.*")]
+    return f".{os.getpid()}.{len(taken)}" if taken else ""
+
+
+def write_graph(writer: Any, graph: Any, saver: Any) -> None:
+    """Writes graph and meta graph, as the Graphs tab of TensorBoard wants them."""
+    writer.add_graph(graph)
+    graph_def = graph.as_graph_def(add_shapes=True)
+    writer.add_meta_graph(
+        _v1.train.export_meta_graph(graph_def=graph_def, saver_def=saver.saver_def if saver else None)
+    )
+
+
+def write_metrics(writer: Any, metrics: dict[str, Any], *, step: int, checkpoint_path: str | None) -> None:
+    """Writes the results of an evaluation as summaries at `step`, except global_step itself.
+
+    Args:
+        writer: Of the eval directory.
+        metrics: Numbers, arrays (tensor summaries), or bytes (a serialized Summary each).
+        step: global_step of the checkpoint.
+        checkpoint_path: Written as a text summary beside the metrics; None if the weights were only initialized.
+    """
+    _logger.info(
+        "Saving dict for global step %d: %s",
+        step,
+        ", ".join(f"{name} = {value!s}" for name, value in sorted(metrics.items())),
+    )
+    summary = _v1.Summary()
+    for name, value in sorted(metrics.items()):
+        if name != _v1.GraphKeys.GLOBAL_STEP:
+            _add_value(summary, name, value)
+    writer.add_summary(summary, step)
+    if checkpoint_path:
+        path = _v1.Summary()
+        metadata = _v1.SummaryMetadata(plugin_data=_v1.SummaryMetadata.PluginData(plugin_name="text"))
+        tensor = tf.make_tensor_proto(checkpoint_path, dtype=tf.string)
+        path.value.add(tag="checkpoint_path", tensor=tensor, metadata=metadata)
+        writer.add_summary(path, step)
+        _logger.info("Saving 'checkpoint_path' summary for global step %d: %s", step, checkpoint_path)
+    writer.flush()
+
+
+def _add_value(summary: Any, name: str, value: Any) -> None:
+    if isinstance(value, bytes):
+        parsed = _v1.Summary.FromString(value)
+        for index, item in enumerate(parsed.value):
+            item.tag = f"{name}/{index}"
+            summary.value.add().CopyFrom(item)
+    elif isinstance(value, np.ndarray) and value.ndim:
+        summary.value.add(tag=name, tensor=tf.make_tensor_proto(value))
+    elif isinstance(value, (np.generic, np.ndarray, int, float)):
+        summary.value.add(tag=name, simple_value=float(value))
+    else:
+        _logger.warning(
+            "Skipping summary for %s: a %s is neither a number, an array, nor a Summary.", name, type(value)
+        )

@@ -1,0 +1,234 @@
+"""The hooks of a training run: stopping, checkpoints, the loss line, step rate, and summaries.
+
+All of them see `step`, the global_step after the update of the same run, so that what they report is exact.
+"""
+
+import logging
+import os
+from collections.abc import Sequence
+from typing import Any
+
+import tensorflow as tf
+
+from runner.checkpoint.saver import Checkpoints
+from runner.estimator.events import EventFile, write_graph
+from runner.estimator.schedule import Schedule
+
+__all__ = ["CheckpointHook", "GraphHook", "IteratorHook", "LossHook", "StepRateHook", "StopHook", "SummaryHook"]
+
+_v1 = tf.compat.v1
+_logger = logging.getLogger("tensorflow")
+
+
+class _StepHook(_v1.train.SessionRunHook):
+    """A hook that fetches the step; subclasses get it in `after_step`."""
+
+    def __init__(self, step: Any) -> None:
+        self._step = step
+
+    def before_run(self, run_context: Any) -> Any:  # noqa: ARG002 - signature of the base
+        return _v1.train.SessionRunArgs(self._step)
+
+    def after_run(self, run_context: Any, run_values: Any) -> None:
+        self.after_step(run_context, int(run_values.results))
+
+    def after_step(self, run_context: Any, step: int) -> None:
+        """Called after every run with the global_step that it reached."""
+        raise NotImplementedError
+
+
+class IteratorHook(_v1.train.SessionRunHook):
+    """Initializes the iterator of the input once tables and variables, which its pipeline may use, are ready."""
+
+    def __init__(self, initializer: Any) -> None:
+        self._initializer = initializer
+
+    def after_create_session(self, session: Any, coord: Any) -> None:  # noqa: ARG002 - signature of the base
+        session.run(self._initializer)
+
+
+class StopHook(_StepHook):
+    """Asks for the end at a step.
+
+    Args:
+        step: The step tensor.
+        steps: Stop after that many more steps than the run began with; or
+        max_steps: stop at that global_step.
+    """
+
+    def __init__(self, step: Any, *, steps: int | None, max_steps: int | None) -> None:
+        super().__init__(step)
+        self._steps = steps
+        self._last_step = max_steps
+
+    def after_create_session(self, session: Any, coord: Any) -> None:  # noqa: ARG002 - signature of the base
+        if self._steps is not None:
+            self._last_step = int(session.run(_v1.train.get_global_step())) + self._steps
+
+    def after_step(self, run_context: Any, step: int) -> None:
+        if self._last_step is not None and step >= self._last_step:
+            run_context.request_stop()
+
+
+class CheckpointHook(_StepHook):
+    """Saves after the first iteration, by schedule, and at the end. Chief only.
+
+    Args:
+        step: The step tensor.
+        checkpoints: Where to save.
+        schedule: When, in between. A schedule of steps counts from the step that the run began with.
+        save_first: Whether to save after the first iteration.
+        listeners: tf.compat.v1.train.CheckpointSaverListener, told of every save.
+        events: Gets the graph and a CHECKPOINT entry for every save.
+        graph_path: Where `graph.pbtxt` goes; None writes none.
+    """
+
+    def __init__(
+        self,
+        step: Any,
+        *,
+        checkpoints: Checkpoints,
+        schedule: Schedule,
+        save_first: bool,
+        listeners: Sequence[Any],
+        events: EventFile,
+        graph_path: str | None,
+    ) -> None:
+        super().__init__(step)
+        self._checkpoints = checkpoints
+        self._schedule = schedule
+        self._save_next = save_first
+        self._listeners = listeners
+        self._events = events
+        self._graph_path = graph_path
+        self._saved_step: int | None = None
+
+    def begin(self) -> None:
+        for listener in self._listeners:
+            listener.begin()
+
+    def after_create_session(self, session: Any, coord: Any) -> None:  # noqa: ARG002 - signature of the base
+        self._schedule.mark(int(session.run(_v1.train.get_global_step())))
+        if self._graph_path:
+            graph_def = session.graph.as_graph_def(add_shapes=True)
+            directory, name = os.path.split(self._graph_path)
+            tf.io.write_graph(graph_def, directory, name)
+
+    def after_step(self, run_context: Any, step: int) -> None:
+        is_due = self._schedule.is_due(step)
+        if is_due:
+            self._schedule.mark(step)
+        if (is_due or self._save_next) and self._save(run_context.session, step):
+            run_context.request_stop()
+        self._save_next = False
+
+    def end(self, session: Any) -> None:
+        step = int(session.run(_v1.train.get_global_step()))
+        if step != self._saved_step:
+            self._save(session, step)
+        for listener in self._listeners:
+            listener.end(session, step)
+
+    def _save(self, session: Any, step: int) -> bool:
+        """Saves, and returns whether a listener asks for the end of the training."""
+        if self._listeners:
+            _logger.info("Calling checkpoint listeners before saving checkpoint %d...", step)
+        for listener in self._listeners:
+            listener.before_save(session, step)
+        _logger.info("Saving checkpoints for %d into %s.", step, self._checkpoints.basename)
+        self._checkpoints.save(session, step)
+        self._saved_step = step
+        entry = _v1.SessionLog(status=_v1.SessionLog.CHECKPOINT, checkpoint_path=self._checkpoints.basename)
+        self._events.writer.add_session_log(entry, step)
+        if self._listeners:
+            _logger.info("Calling checkpoint listeners after saving checkpoint %d...", step)
+        stops = [bool(listener.after_save(session, step)) for listener in self._listeners]
+        if any(stops):
+            _logger.info("A CheckpointSaverListener requested that training be stopped.")
+        return any(stops)
+
+
+class LossHook(_v1.train.SessionRunHook):
+    """Logs `loss = ..., step = ...` at the first iteration and every `every_steps` after it."""
+
+    def __init__(self, step: Any, loss: Any, *, every_steps: int) -> None:
+        self._fetches = {"step": step, "loss": loss}
+        self._schedule = Schedule(every_steps=every_steps)
+
+    def before_run(self, run_context: Any) -> Any:  # noqa: ARG002 - signature of the base
+        return _v1.train.SessionRunArgs(self._fetches)
+
+    def after_run(self, run_context: Any, run_values: Any) -> None:  # noqa: ARG002 - signature of the base
+        loss, step = run_values.results["loss"], int(run_values.results["step"])
+        if not self._schedule.is_due(step):
+            return
+        if elapsed := self._schedule.mark(step):
+            _logger.info("loss = %s, step = %s (%.3f sec)", loss, step, elapsed[1])
+        else:
+            _logger.info("loss = %s, step = %s", loss, step)
+
+
+class StepRateHook(_StepHook):
+    """Logs and writes `global_step/sec` every `every_steps` steps. Chief only."""
+
+    _TAG = "global_step/sec"
+
+    def __init__(self, step: Any, *, every_steps: int, events: EventFile) -> None:
+        super().__init__(step)
+        self._schedule = Schedule(every_steps=every_steps)
+        self._events = events
+
+    def after_step(self, run_context: Any, step: int) -> None:  # noqa: ARG002 - signature of the base
+        if self._schedule.is_due(step) and (elapsed := self._schedule.mark(step)):
+            rate = elapsed[0] / max(elapsed[1], 1e-9)
+            self._events.writer.add_summary(
+                _v1.Summary(value=[_v1.Summary.Value(tag=self._TAG, simple_value=rate)]), step
+            )
+            _logger.info("%s: %g", self._TAG, rate)
+
+
+class SummaryHook(_v1.train.SessionRunHook):
+    """Writes the summaries of the graph at the first iteration and every `every_steps` after it. Chief only.
+
+    Args:
+        step: The step tensor.
+        scaffold: Its summary_op is evaluated in the runs that are written, and in no other.
+        every_steps: Interval in steps.
+        events: Gets SessionLog.START, so that TensorBoard drops what a dead run wrote past this step, and the summaries.
+    """
+
+    def __init__(self, step: Any, scaffold: Any, *, every_steps: int, events: EventFile) -> None:
+        self._step = step
+        self._scaffold = scaffold
+        self._schedule = Schedule(every_steps=every_steps)
+        self._events = events
+        self._last_step: int | None = None
+
+    def before_run(self, run_context: Any) -> Any:  # noqa: ARG002 - signature of the base
+        fetches = {"step": self._step}
+        # Every run is one step, or none at the end of the input: the next step is known before it runs.
+        is_due = self._last_step is None or self._schedule.is_due(self._last_step + 1)
+        if is_due and self._scaffold.summary_op is not None:
+            fetches["summary"] = self._scaffold.summary_op
+        return _v1.train.SessionRunArgs(fetches)
+
+    def after_run(self, run_context: Any, run_values: Any) -> None:  # noqa: ARG002 - signature of the base
+        step = int(run_values.results["step"])
+        if self._last_step is None:
+            self._events.writer.add_session_log(_v1.SessionLog(status=_v1.SessionLog.START), step)
+        self._last_step = step
+        if "summary" in run_values.results:
+            self._schedule.mark(step)
+            self._events.writer.add_summary(run_values.results["summary"], step)
+            self._events.writer.flush()
+
+
+class GraphHook(_v1.train.SessionRunHook):
+    """Writes the graph into the events. Chief only."""
+
+    def __init__(self, events: EventFile, scaffold: Any) -> None:
+        self._events = events
+        self._scaffold = scaffold
+
+    def after_create_session(self, session: Any, coord: Any) -> None:  # noqa: ARG002 - signature of the base
+        write_graph(self._events.writer, session.graph, self._scaffold.saver)

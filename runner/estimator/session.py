@@ -1,0 +1,146 @@
+"""One session with hooks: the order in which a graph is finished, a session made ready, and hooks are told."""
+
+import contextlib
+from collections.abc import Callable, Sequence
+from types import TracebackType
+from typing import Any, Self
+
+import tensorflow as tf
+
+__all__ = ["HookedSession", "create_session"]
+
+_v1 = tf.compat.v1
+
+_END_OF_INPUT = (tf.errors.OutOfRangeError, StopIteration)
+_STOP_GRACE_SECS = 120
+
+
+def create_session(
+    scaffold: Any,
+    *,
+    restore: Callable[[Any], None] | None = None,
+    master: str = "",
+    config: Any = None,
+) -> Any:
+    """Opens a session on the finalized default graph and makes it ready: initialized or restored, local state set up.
+
+    Args:
+        scaffold: A finalized tf.compat.v1.train.Scaffold.
+        restore: Called with the session in place of the scaffold's initialization; None initializes.
+        master: Target of the session; "" runs in this process without a server.
+        config: tf.compat.v1.ConfigProto, or None.
+
+    Raises:
+        RuntimeError: The model is not ready afterwards; the message names the variables that are not initialized.
+    """
+    manager = _v1.train.SessionManager(
+        local_init_op=scaffold.local_init_op,
+        ready_op=scaffold.ready_op,
+        ready_for_local_init_op=scaffold.ready_for_local_init_op,
+        graph=tf.compat.v1.get_default_graph(),
+    )
+    return manager.prepare_session(
+        master,
+        init_op=None if restore else scaffold.init_op,
+        init_feed_dict=None if restore else scaffold.init_feed_dict,
+        init_fn=restore or scaffold.init_fn,
+        config=config,
+    )
+
+
+class HookedSession:
+    """A session whose every run passes the hooks, as tf.compat.v1.train.SingularMonitoredSession does.
+
+    Unlike MonitoredSession it never opens a new session by itself after an error: on a server whose peer is gone that would
+    wait forever. Used as a context manager: hooks' `end` runs if the block ends without an error or at the end of the
+    input, which is then no error.
+
+    Args:
+        session: A session that is ready.
+        hooks: tf.compat.v1.train.SessionRunHook, told in this order; `begin` was called before the graph was finalized.
+        timeout_secs: Longest time that one run may take; None means no limit.
+    """
+
+    def __init__(self, session: Any, hooks: Sequence[Any], *, timeout_secs: float | None = None) -> None:
+        self.session = session
+        self._hooks = list(hooks)
+        self._timeout_ms = int(timeout_secs * 1000) if timeout_secs else 0
+        self._should_stop = False
+        self._coordinator = _v1.train.Coordinator(clean_stop_exception_types=_END_OF_INPUT)
+
+    def __enter__(self) -> Self:
+        if _v1.get_collection(_v1.GraphKeys.QUEUE_RUNNERS):
+            _v1.train.start_queue_runners(sess=self.session, coord=self._coordinator)
+        for hook in self._hooks:
+            hook.after_create_session(self.session, self._coordinator)
+        return self
+
+    def should_stop(self) -> bool:
+        """Whether a hook, or a thread of the input, asked for the end."""
+        return self._should_stop or self._coordinator.should_stop()
+
+    def run(self, fetches: Any) -> Any:
+        """Runs one step.
+
+        Args:
+            fetches: As for tf.compat.v1.Session.run.
+
+        Returns:
+            The values of `fetches`; what the hooks fetched goes to them.
+        """
+        context = _v1.train.SessionRunContext(original_args=_v1.train.SessionRunArgs(fetches), session=self.session)
+        options, metadata = _v1.RunOptions(timeout_in_ms=self._timeout_ms), _v1.RunMetadata()
+        requests = self._requests(context, options)
+        feeds: dict[Any, Any] = {}
+        for args in requests.values():
+            _merge_feeds(feeds, args.feed_dict or {})
+        results = self.session.run(
+            {
+                "caller": fetches,
+                "hooks": [args.fetches if args.fetches is not None else [] for args in requests.values()],
+            },
+            feed_dict=feeds or None,
+            options=options,
+            run_metadata=metadata,
+        )
+        values = dict(zip(requests, results["hooks"], strict=True))
+        for hook in self._hooks:
+            run_values = _v1.train.SessionRunValues(values.get(hook), options=options, run_metadata=metadata)
+            hook.after_run(context, run_values)
+        self._should_stop = self._should_stop or context.stop_requested
+        return results["caller"]
+
+    def _requests(self, context: Any, options: Any) -> dict[Any, Any]:
+        requests = {}
+        for hook in self._hooks:
+            if (args := hook.before_run(context)) is not None:
+                requests[hook] = args
+                if args.options is not None:
+                    options.MergeFrom(args.options)
+        return requests
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> bool:
+        ended = kind is None or issubclass(kind, _END_OF_INPUT)
+        try:
+            if ended:
+                for hook in self._hooks:
+                    hook.end(self.session)
+        finally:
+            self._close()
+        return ended
+
+    def _close(self) -> None:
+        self._coordinator.request_stop()
+        # What a thread of the input raised was raised by the run that waited for it.
+        with contextlib.suppress(*_END_OF_INPUT, tf.errors.CancelledError):
+            self._coordinator.join(stop_grace_period_secs=_STOP_GRACE_SECS, ignore_live_threads=True)
+        self.session.close()
+
+
+def _merge_feeds(feeds: dict[Any, Any], more: dict[Any, Any]) -> None:
+    for tensor, value in more.items():
+        if tensor in feeds:
+            raise RuntimeError(f"Two hooks feed {tensor}; a tensor can be fed by one of them only.")
+        feeds[tensor] = value

@@ -1,0 +1,223 @@
+"""One call of train(): the graph is built, restored or initialized, and run step by step to its end."""
+
+import logging
+import os
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+import tensorflow as tf
+
+from runner.checkpoint.saver import Checkpoints
+from runner.estimator.events import EventFile
+from runner.estimator.hooks import CheckpointHook, GraphHook, LossHook, StepRateHook, StopHook, SummaryHook
+from runner.estimator.inputs import Batch, call_input_fn, make_batch, takes_input_context
+from runner.estimator.model_fn import EstimatorSpec, ModeKeys
+from runner.estimator.replicas import Replicas, replicas_of
+from runner.estimator.run_config import RunConfig
+from runner.estimator.schedule import Schedule
+from runner.estimator.session import HookedSession, create_session
+
+__all__ = ["Training"]
+
+_v1 = tf.compat.v1
+_logger = logging.getLogger("tensorflow")
+
+
+@dataclass
+class Training:
+    """What train() was asked to do.
+
+    Attributes:
+        config: The estimator's, with its model_dir.
+        params: The estimator's.
+        call_model_fn: (features, labels, mode) -> EstimatorSpec.
+        input_fn: The user's.
+        hooks: The user's, for every task.
+        saving_listeners: Told of every save, on the chief.
+        steps: Stop after that many more steps; or
+        max_steps: stop at that global_step. With neither, the end of the input ends the training.
+    """
+
+    config: RunConfig
+    params: dict[str, Any]
+    call_model_fn: Callable[[Any, Any, str], EstimatorSpec]
+    input_fn: Callable[..., Any]
+    hooks: Sequence[Any] = ()
+    saving_listeners: Sequence[Any] = ()
+    steps: int | None = None
+    max_steps: int | None = None
+
+    def run(self) -> float | None:
+        """Trains.
+
+        Returns:
+            The loss of the last step; None if there was none.
+
+        Raises:
+            tf.errors.InvalidArgumentError: The latest checkpoint does not fit the model.
+            PeerLostError: Another task of the cluster is gone.
+        """
+        replicas = replicas_of(self.config)
+        with replicas.errors(), tf.Graph().as_default() as graph, graph.device(self.config.device_fn):
+            step_loss = self._run_graph(replicas)
+            replicas.finish()
+        return step_loss
+
+    def _run_graph(self, replicas: Replicas) -> float | None:
+        batch = self._batch(replicas)
+        spec, loss = self._spec(replicas, batch)
+        with tf.control_dependencies([spec.train_op]):
+            step = tf.identity(_v1.train.get_global_step().read_value())
+        saver = _saver(self.config, spec.scaffold)
+        checkpoints = Checkpoints(self.config.model_dir, saver, save_graph_def=self.config.checkpoint_save_graph_def)
+        events = EventFile(self.config.model_dir)
+        hooks = self._hooks(spec, batch, step=step, loss=loss)
+        if replicas.is_chief:
+            hooks += self._chief_hooks(spec, checkpoints, events, step=step, replicas=replicas)
+        if self.config.log_step_count_steps is not None:
+            hooks.append(LossHook(step, loss, every_steps=self.config.log_step_count_steps))
+        for hook in hooks:
+            hook.begin()
+        spec.scaffold.finalize()
+        session = _open_session(replicas, spec.scaffold, checkpoints)
+        with ExitStack() as stack:
+            stack.callback(session.close)
+            if replicas.is_chief:
+                stack.enter_context(events)
+            return _loop(HookedSession(session, hooks, timeout_secs=replicas.timeout_secs), spec.train_op, loss)
+
+    def _batch(self, replicas: Replicas) -> Batch:
+        """The input, built under the seed that all replicas share and before anything in which they differ."""
+        if replicas.data_seed is not None:
+            _v1.set_random_seed(replicas.data_seed)
+        _v1.train.create_global_step()
+        with tf.device("/cpu:0"):
+            result = call_input_fn(
+                self.input_fn,
+                mode=ModeKeys.TRAIN,
+                params=self.params,
+                config=self.config,
+                input_context=replicas.input_context(),
+            )
+            if isinstance(result, tf.data.Dataset) and not takes_input_context(self.input_fn):
+                result = replicas.shard(result)
+            return make_batch(result, flag_end=replicas.count > 1)
+
+    def _spec(self, replicas: Replicas, batch: Batch) -> tuple[EstimatorSpec, Any]:
+        """What model_fn made of the batch, and the loss to show: its mean over the replicas."""
+        if replicas.model_seed is not None:
+            _v1.set_random_seed(replicas.model_seed)
+        if (averager := replicas.averager(batch.valid)) is None:
+            spec = self.call_model_fn(batch.features, batch.labels, ModeKeys.TRAIN)
+            loss = spec.loss
+        else:
+            with averager.intercepting():
+                spec = self.call_model_fn(batch.features, batch.labels, ModeKeys.TRAIN)
+            if not averager.has_averaged:
+                raise ValueError(
+                    "model_fn called no apply_gradients (or minimize) of a tf.compat.v1.train or tf_keras.optimizers.legacy "
+                    "optimizer, so that its updates cannot be averaged over the replicas. Use one of those, or no workers."
+                )
+            loss = averager.mean_loss(spec.loss)
+        _v1.add_to_collection(_v1.GraphKeys.LOSSES, spec.loss)
+        if not any(summary.op.name == "loss" for summary in _v1.get_collection(_v1.GraphKeys.SUMMARIES)):
+            _v1.summary.scalar("loss", loss)
+        return spec, loss
+
+    def _hooks(self, spec: EstimatorSpec, batch: Batch, *, step: Any, loss: Any) -> list[Any]:
+        hooks = [*batch.hooks, _v1.train.NanTensorHook(loss), *self.hooks, *spec.training_hooks]
+        if self.steps is not None or self.max_steps is not None:
+            hooks.append(StopHook(step, steps=self.steps, max_steps=self.max_steps))
+        return hooks
+
+    def _chief_hooks(
+        self, spec: EstimatorSpec, checkpoints: Checkpoints, events: EventFile, *, step: Any, replicas: Replicas
+    ) -> list[Any]:
+        config = self.config
+        hooks: list[Any] = [GraphHook(events, spec.scaffold), *spec.training_chief_hooks]
+        if config.save_checkpoints_steps or config.save_checkpoints_secs:
+            hooks += self._checkpoint_hooks([*self.hooks, *hooks], checkpoints, events, step=step, replicas=replicas)
+        if config.log_step_count_steps is not None:
+            hooks.append(StepRateHook(step, every_steps=config.log_step_count_steps, events=events))
+        if config.save_summary_steps:
+            hooks.append(SummaryHook(step, spec.scaffold, every_steps=config.save_summary_steps, events=events))
+        return hooks
+
+    def _checkpoint_hooks(
+        self, hooks: list[Any], checkpoints: Checkpoints, events: EventFile, *, step: Any, replicas: Replicas
+    ) -> list[Any]:
+        """Our hook, unless the user has brought one: then the listeners go to that, as in the original."""
+        for hook in hooks:
+            if isinstance(hook, _v1.train.CheckpointSaverHook):
+                hook._listeners.extend(self.saving_listeners)  # noqa: SLF001 - as the original does
+                return []
+        _logger.info("Create CheckpointSaverHook.")
+        config = self.config
+        # A later generation of a job continues the run of an earlier one, and the workers of a cluster start from step 0.
+        is_start = replicas.count == 1 and (config.service or {}).get("generation", 1) == 1
+        hook = CheckpointHook(
+            step,
+            checkpoints=checkpoints,
+            schedule=Schedule(every_steps=config.save_checkpoints_steps, every_secs=config.save_checkpoints_secs),
+            save_first=is_start,
+            listeners=self.saving_listeners,
+            events=events,
+            graph_path=os.path.join(config.model_dir, "graph.pbtxt") if config.checkpoint_save_graph_def else None,
+        )
+        return [hook]
+
+
+def _saver(config: RunConfig, scaffold: Any) -> Any:
+    """The saver of the scaffold, or the default one with the retention of the config."""
+    savers = _v1.get_collection(_v1.GraphKeys.SAVERS)
+    if scaffold.saver or savers:
+        return scaffold.saver or savers[0]
+    saver = _v1.train.Saver(
+        sharded=True,
+        max_to_keep=config.keep_checkpoint_max,
+        keep_checkpoint_every_n_hours=config.keep_checkpoint_every_n_hours,
+        defer_build=True,
+        save_relative_paths=True,
+    )
+    _v1.add_to_collection(_v1.GraphKeys.SAVERS, saver)
+    return saver
+
+
+def _open_session(replicas: Replicas, scaffold: Any, checkpoints: Checkpoints) -> Any:
+    """A session with the state of the latest checkpoint; where there is none, with initial weights.
+
+    In a cluster the chief selects: it publishes step 0 if there is nothing to restore yet, and the others restore exactly
+    the step that it tells.
+    """
+    master, config = replicas.master, replicas.session_config
+    prefix = checkpoints.latest() if replicas.is_chief else None
+    if prefix is not None:
+        checkpoints.verify(prefix, training=True)
+        checkpoints.resume_retention()
+    session = None
+    if replicas.is_chief and replicas.count > 1 and prefix is None:
+        session = create_session(scaffold, master=master, config=config)
+        step = int(session.run(_v1.train.get_global_step()))
+        _logger.info("Saving checkpoints for %d into %s.", step, checkpoints.basename)
+        prefix = checkpoints.save(session, step)
+    restored_step = replicas.agree_on_restore(prefix, checkpoints.wanted)
+    if session is not None:
+        return session
+    if restored_step is None:
+        return create_session(scaffold, master=master, config=config)
+    path = prefix or checkpoints.at_step(restored_step)
+    if not replicas.is_chief:
+        checkpoints.verify(path, training=True)
+    return create_session(
+        scaffold, restore=lambda session: checkpoints.restore(session, path), master=master, config=config
+    )
+
+
+def _loop(session: HookedSession, train_op: Any, loss: Any) -> float | None:
+    value = None
+    with session:
+        while not session.should_stop():
+            _, value = session.run([train_op, loss])
+    return value
