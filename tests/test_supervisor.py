@@ -1,0 +1,438 @@
+"""A supervisor between a real Valkey and real processes that speak the trainer's protocol."""
+
+import os
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import redis
+
+from runner.cluster import Place, TaskType
+from runner.jobs.spec import JobSpec
+from runner.jobs.state import Claim, JobRecord, Outcome, OutcomeKind, Progress, Section, Task
+from runner.jobs.store import JobStore
+from runner.settings import Settings
+from tests.protocol import is_running, program, wait_until
+from workers.ports import reserve_port
+from workers.supervisor import Supervisor
+
+CHIEF = Place(TaskType.CHIEF, 0)
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Short times between beats and before a kill."""
+    return replace(settings, beat_secs=0.05, grace_secs=0.5)
+
+
+class Generation:
+    """The coordinator's side of one job's first generation."""
+
+    def __init__(self, store: JobStore, model_dir: Path, *, code: str | None = None) -> None:
+        self._store = store
+        self.epoch = store.take_over()
+        spec = JobSpec(entry="a:b", model_dir=str(model_dir), name="job", env={"COLOUR": "blue"}, code=code)
+        self.id = store.submit(spec).id
+        assert store.begin_generation(self.epoch, self.job) == 1
+
+    @property
+    def job(self) -> JobRecord:
+        return self._store.job(self.id)
+
+    @property
+    def chief(self) -> Task:
+        return self._store.tasks(self.job)[CHIEF]
+
+    @property
+    def log(self) -> list[str]:
+        lines = page = self._store.logs(self.id)
+        while page:
+            page = self._store.logs(self.id, after=page[-1].id)
+            lines = [*lines, *page]
+        return [line.line for line in lines]
+
+    def pid(self) -> int:
+        """The process that holds the place, once there is one."""
+        claim = wait_until(lambda: self.chief.claim)
+        assert claim is not None
+        return claim.pid
+
+    def seal(self) -> None:
+        assert self._store.seal(self.epoch, self.job, {"chief": ["10.0.0.1:2222"]})
+
+    def close(self) -> None:
+        assert self._store.close_generation(self.epoch, self.job)
+
+    def has_logged(self, text: str) -> Callable[[], bool]:
+        return lambda: any(text in line for line in self.log)
+
+
+@pytest.fixture
+def generation(store: JobStore, tmp_path: Path) -> Generation:
+    return Generation(store, tmp_path / "model")
+
+
+@pytest.fixture
+def supervisor(
+    store: JobStore, settings: Settings, generation: Generation, tmp_path: Path
+) -> Callable[[str], Supervisor]:
+    """Makes the supervisor of the chief, whose training process does what the argument says."""
+
+    def make(body: str, *, number: int = 1) -> Supervisor:
+        return Supervisor(
+            store,
+            settings,
+            job_id=generation.id,
+            generation=number,
+            place=CHIEF,
+            worker="worker-1",
+            cache_dir=tmp_path / "cache",
+            environ=os.environ,
+            command=program(tmp_path, body),
+        )
+
+    return make
+
+
+@contextmanager
+def redis_away(settings: Settings) -> Iterator[None]:
+    """Nobody can connect to Redis, and no connection is left."""
+    socket_path = Path(settings.redis_url.removeprefix("unix://"))
+    hidden_path = socket_path.with_suffix(".hidden")
+    client: Any = redis.Redis.from_url(settings.redis_url)
+    client.ping()  # connects while that is possible
+    socket_path.rename(hidden_path)
+    try:
+        client.client_kill_filter(_type="normal", skipme=True)
+        client.close()
+        yield
+    finally:
+        hidden_path.rename(socket_path)
+
+
+Start = Callable[[Supervisor], "Future[Outcome | None]"]
+
+
+@pytest.fixture
+def start() -> Iterator[Start]:
+    """Runs supervisors in threads, as Celery does."""
+    started: list[Supervisor] = []
+    with ThreadPoolExecutor() as threads:
+
+        def run(supervisor: Supervisor) -> "Future[Outcome | None]":
+            started.append(supervisor)
+            return threads.submit(supervisor.run)
+
+        yield run
+        for supervisor in started:  # so that a failed test ends too
+            supervisor.kill()
+
+
+def test_a_task_that_completes_releases_its_place_with_its_outcome(
+    supervisor: Callable[[str], Supervisor], generation: Generation
+) -> None:
+    outcome = supervisor("end('completed', 'done')").run()
+
+    assert outcome == Outcome(kind=OutcomeKind.COMPLETED, message="done")
+    assert generation.chief.outcome == outcome
+
+
+def test_the_process_gets_its_task_the_cluster_and_the_environment(
+    supervisor: Callable[[str], Supervisor], generation: Generation, start: Start
+) -> None:
+    body = """
+    assert task["task_type"] == "chief" and task["entry"] == "a:b" and task["generation"] == 1, task
+    names = ["COLOUR", "TF_GRPC_REUSE_PORT", "PYTHONUNBUFFERED"]
+    assert [os.environ[name] for name in names] == ["blue", "1", "1"]
+    print("ready")
+    sealed.wait()
+    end("completed", json.dumps(cluster))
+    """
+
+    future = start(supervisor(body))
+    wait_until(generation.has_logged("ready"))
+    generation.seal()
+
+    # A chief alone runs without a server: its roster is empty.
+    assert future.result() == Outcome(kind=OutcomeKind.COMPLETED, message="{}")
+
+
+def test_progress_travels_with_the_lease(
+    supervisor: Callable[[str], Supervisor], generation: Generation, start: Start
+) -> None:
+    body = "report(progress={'section': 'train', 'step': 7, 'loss': 0.5}); sealed.wait(); end('completed')"
+
+    future = start(supervisor(body))
+    wait_until(lambda: generation.chief.progress == Progress(section=Section.TRAIN, step=7, loss=0.5))
+    lease = generation.chief.lease
+    wait_until(lambda: generation.chief.lease > lease)
+
+    generation.seal()
+    assert future.result() is not None
+
+
+def test_a_process_that_says_how_it_failed_is_believed(supervisor: Callable[[str], Supervisor]) -> None:
+    outcome = supervisor("report(outcome={'kind': 'failed', 'message': 'boom', 'step': 3}); sys.exit(1)").run()
+
+    assert outcome == Outcome(kind=OutcomeKind.FAILED, message="boom", step=3)
+
+
+def test_a_process_that_just_raises_is_killed_with_its_exit_code(
+    supervisor: Callable[[str], Supervisor], generation: Generation
+) -> None:
+    outcome = supervisor("raise RuntimeError('no word of this')").run()
+
+    assert outcome is not None
+    assert outcome.kind is OutcomeKind.KILLED
+    assert "exit code 1" in outcome.message
+    assert "RuntimeError: no word of this" in generation.log
+
+
+def test_a_process_killed_by_the_system_may_have_run_out_of_memory(
+    supervisor: Callable[[str], Supervisor], generation: Generation, start: Start
+) -> None:
+    future = start(supervisor("report(progress={'step': 7}); print('ready'); forever.wait()"))
+    wait_until(generation.has_logged("ready"))
+    wait_until(lambda: generation.chief.progress.step == 7)
+
+    os.kill(generation.pid(), signal.SIGKILL)
+
+    outcome = future.result()
+    assert outcome is not None
+    assert (outcome.kind, outcome.step) == (OutcomeKind.KILLED, 7)
+    assert "SIGKILL" in outcome.message
+    assert "memory" in outcome.message
+
+
+def test_a_closing_generation_ends_its_process(
+    supervisor: Callable[[str], Supervisor], generation: Generation, start: Start
+) -> None:
+    future = start(supervisor("forever.wait()"))
+    pid = generation.pid()
+
+    generation.close()
+
+    outcome = future.result()
+    assert outcome is not None
+    assert outcome.kind is OutcomeKind.STOPPED
+    assert not is_running(pid)
+
+
+def test_a_process_that_ignores_term_is_killed_after_the_grace_time(
+    supervisor: Callable[[str], Supervisor], generation: Generation, start: Start
+) -> None:
+    future = start(supervisor("signal.signal(signal.SIGTERM, signal.SIG_IGN); print('ready'); forever.wait()"))
+    wait_until(generation.has_logged("ready"))
+
+    generation.close()
+
+    outcome = future.result()
+    assert outcome is not None
+    assert outcome.kind is OutcomeKind.STOPPED
+
+
+def test_a_process_that_does_not_leave_after_its_outcome_is_killed(supervisor: Callable[[str], Supervisor]) -> None:
+    outcome = supervisor("report(outcome={'kind': 'completed'}); forever.wait()").run()
+
+    assert outcome == Outcome(kind=OutcomeKind.COMPLETED)
+
+
+def test_a_lost_lease_ends_its_process_and_changes_nothing(
+    supervisor: Callable[[str], Supervisor], generation: Generation, store: JobStore, start: Start
+) -> None:
+    future = start(supervisor("forever.wait()"))
+    pid = generation.pid()
+    lost = Outcome(kind=OutcomeKind.LOST, message="silent")
+
+    store.end_task(generation.epoch, generation.job, CHIEF, lost)
+
+    outcome = future.result()
+    assert outcome is not None
+    assert outcome.kind is OutcomeKind.STOPPED
+    assert generation.chief.outcome == lost
+    assert not is_running(pid)
+
+
+def test_draining_ends_the_process_as_drained(
+    supervisor: Callable[[str], Supervisor], generation: Generation, start: Start
+) -> None:
+    body = """
+    signal.signal(signal.SIGTERM, lambda *_: end("stopped", "saved"))
+    print("ready")
+    forever.wait()
+    """
+    draining = supervisor(body)
+    future = start(draining)
+    wait_until(generation.has_logged("ready"))
+
+    draining.drain()
+
+    assert future.result() == Outcome(kind=OutcomeKind.DRAINED, message="saved")
+
+
+def test_what_the_process_started_ends_with_it(supervisor: Callable[[str], Supervisor], generation: Generation) -> None:
+    body = """
+    child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+    print(child.pid)
+    end("completed")
+    """
+
+    supervisor(body).run()
+
+    assert not is_running(int(generation.log[0]))
+
+
+def test_a_flood_of_output_arrives_whole_and_in_order(
+    supervisor: Callable[[str], Supervisor], generation: Generation
+) -> None:
+    supervisor("print(*range(15_000), sep='\\n'); end('completed')").run()
+
+    assert generation.log == [str(number) for number in range(15_000)]
+
+
+def test_long_lines_come_in_pieces_and_undecodable_bytes_are_replaced(
+    supervisor: Callable[[str], Supervisor], generation: Generation
+) -> None:
+    body = r"""
+    sys.stdout.buffer.write(b"x" * 20_000 + b"\nA\xffB\r\nno end")
+    sys.stdout.flush()
+    end("completed")
+    """
+
+    supervisor(body).run()
+
+    assert generation.log == ["x" * 16_384, "x" * 3_616, "A\ufffdB", "no end"]
+
+
+def test_a_taken_place_is_left_alone(
+    supervisor: Callable[[str], Supervisor], generation: Generation, store: JobStore
+) -> None:
+    other = Claim(token="other", worker="worker-2", host="10.0.0.2", port=1, pid=1)
+    assert store.claim(generation.id, 1, CHIEF, other) == ""
+
+    assert supervisor("print('started'); end('completed')").run() is None
+
+    assert generation.chief.claim == other
+    assert generation.log == []
+
+
+def test_of_two_supervisors_for_one_place_one_trains(
+    supervisor: Callable[[str], Supervisor], generation: Generation, start: Start
+) -> None:
+    futures = [start(supervisor("sealed.wait(); end('completed')")) for _ in range(2)]
+    generation.pid()
+    generation.seal()
+
+    outcomes = [future.result() for future in futures]
+
+    assert sorted(outcome is None for outcome in outcomes) == [False, True]
+
+
+@pytest.mark.parametrize("number", [0, 2])
+def test_a_message_of_another_generation_ends_at_once(
+    supervisor: Callable[..., Supervisor], generation: Generation, number: int
+) -> None:
+    assert supervisor("end('completed')", number=number).run() is None
+
+    assert generation.chief.claim is None
+
+
+def test_a_message_of_an_unknown_job_ends_at_once(store: JobStore, settings: Settings, tmp_path: Path) -> None:
+    unknown = Supervisor(
+        store,
+        settings,
+        job_id="job-aaaaaaaa",
+        generation=1,
+        place=CHIEF,
+        worker="worker-1",
+        cache_dir=tmp_path,
+        environ=os.environ,
+    )
+
+    assert unknown.run() is None
+
+
+def test_code_that_is_missing_is_a_configuration_error(store: JobStore, settings: Settings, tmp_path: Path) -> None:
+    generation = Generation(store, tmp_path / "model", code="0" * 64)
+    broken = Supervisor(
+        store,
+        settings,
+        job_id=generation.id,
+        generation=1,
+        place=CHIEF,
+        worker="worker-1",
+        cache_dir=tmp_path,
+        environ=os.environ,
+    )
+
+    outcome = broken.run()
+
+    assert outcome is not None
+    assert outcome.kind is OutcomeKind.CONFIG_ERROR
+    assert "0" * 64 in outcome.message
+    assert generation.chief.outcome == outcome
+
+
+def test_an_outage_of_redis_ends_nobody(
+    supervisor: Callable[[str], Supervisor],
+    generation: Generation,
+    settings: Settings,
+    start: Start,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    future = start(supervisor("print('ready'); sealed.wait(); print('still here'); end('completed')"))
+    wait_until(generation.has_logged("ready"))
+
+    with redis_away(settings):
+        wait_until(lambda: "trains on without Redis" in caplog.text)
+    generation.seal()
+
+    assert future.result() == Outcome(kind=OutcomeKind.COMPLETED)
+    assert "still here" in generation.log
+
+
+def test_an_outage_of_redis_does_not_hold_up_a_chatty_process(
+    supervisor: Callable[[str], Supervisor],
+    generation: Generation,
+    settings: Settings,
+    start: Start,
+    tmp_path: Path,
+) -> None:
+    written = tmp_path / "written"
+    body = f"""
+    print("ready")
+    while not os.path.exists({str(tmp_path / "away")!r}): sealed.wait(0.01)
+    for number in range(1000): print("x" * 16_000)
+    open({str(written)!r}, "w").close()
+    sealed.wait()
+    end("completed")
+    """
+    future = start(supervisor(body))
+    wait_until(generation.has_logged("ready"))
+
+    with redis_away(settings):
+        (tmp_path / "away").touch()
+        wait_until(written.exists)
+    generation.seal()
+
+    assert future.result() == Outcome(kind=OutcomeKind.COMPLETED)
+    assert generation.has_logged("lines were dropped")()
+
+
+def test_a_reserved_port_is_free_for_its_server_and_for_nobody_else() -> None:
+    with reserve_port() as port:
+        with pytest.raises(OSError, match="RUNNER_PORTS"), reserve_port((port, port)):
+            pass
+
+        with socket.socket() as server:
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            server.bind(("", port))
+            server.listen()
+            with socket.create_connection(("127.0.0.1", port)):
+                pass
