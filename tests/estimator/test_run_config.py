@@ -89,10 +89,10 @@ def test_a_valid_tf_config_gives_the_recorded_properties(name: str, set_tf_confi
 def test_an_invalid_tf_config_gives_the_recorded_error(name: str, set_tf_config: SetTfConfig) -> None:
     case = CASES[name]
     set_tf_config(case["tf_config"])
-    arguments = {"model_dir": "DIR/otherdir"} if name == "env model_dir conflicting" else {}
+    model_dir = "DIR/otherdir" if name == "env model_dir conflicting" else None
 
     with pytest.raises((ValueError, TypeError, AttributeError)) as caught:
-        RunConfig(**arguments)
+        RunConfig(model_dir=model_dir)
 
     assert [type(caught.value).__name__, str(caught.value)] == case["error"]
 
@@ -283,7 +283,9 @@ def test_a_bad_value_gives_the_message_of_the_original(
     ],
 )
 def test_none_switches_a_setting_off(name: str) -> None:
-    assert getattr(RunConfig(**{name: None}), name) is None
+    arguments: dict[str, Any] = {name: None}
+
+    assert getattr(RunConfig(**arguments), name) is None
 
 
 def test_an_empty_model_dir_is_refused() -> None:
