@@ -171,10 +171,8 @@ class Client:
             max_failures=max_failures,
         )
         root = _code_root(entry, code_dir)
-        code = root if root and check_entry(qualified, root) else None
-        if root is None:
-            check_entry(qualified, None)
-        return self._submit(spec, code)
+        needs_snapshot = check_entry(qualified, root)
+        return self._submit(spec, root if needs_snapshot else None)
 
     def _submit(self, spec: JobSpec, code_dir: Path | None) -> Job:
         self._store.ping()
