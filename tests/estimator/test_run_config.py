@@ -168,6 +168,14 @@ def test_a_sparse_cluster_keeps_the_ids_of_its_tasks(set_tf_config: SetTfConfig)
     assert (config.master, config.global_id_in_cluster, config.num_worker_replicas) == ("grpc://b:1", 2, 2)
 
 
+def test_a_hole_of_a_sparse_cluster_is_no_task(set_tf_config: SetTfConfig) -> None:
+    cluster = {"chief": ["a:1"], "worker": {"1": "b:1"}}
+    set_tf_config({"cluster": cluster, "task": {"type": "worker", "index": 0}})
+
+    with pytest.raises(ValueError, match="^0 is not a valid task_id for task_type worker"):
+        RunConfig()
+
+
 def test_tf_config_and_its_model_dir_are_logged(set_tf_config: SetTfConfig, caplog: pytest.LogCaptureFixture) -> None:
     set_tf_config({"model_dir": "/x"})
 
