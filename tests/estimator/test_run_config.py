@@ -172,7 +172,7 @@ def test_a_hole_of_a_sparse_cluster_is_no_task(set_tf_config: SetTfConfig) -> No
     cluster = {"chief": ["a:1"], "worker": {"1": "b:1"}}
     set_tf_config({"cluster": cluster, "task": {"type": "worker", "index": 0}})
 
-    with pytest.raises(ValueError, match="^0 is not a valid task_id for task_type worker"):
+    with pytest.raises(ValueError, match=r"^0 is not a valid task_id for task_type worker"):
         RunConfig()
 
 
