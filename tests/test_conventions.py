@@ -123,7 +123,9 @@ def test_errors_are_defined_in_the_tree_only(path: Path) -> None:
     astray = [
         node.name
         for node in classes_of(parse(path))
-        if looks_like_an_error(node.name) or any(looks_like_an_error(base) for base in base_names(node))
+        if (looks_like_an_error(node.name) or any(looks_like_an_error(base) for base in base_names(node)))
+        # click takes the exit code and the text of a command that failed from an exception of its own type.
+        and base_names(node) != {"ClickException"}
     ]
 
     assert astray == []
