@@ -49,7 +49,7 @@ def _specs(name: str | None, variable: Any) -> Iterator[tf.TensorSpec]:
         for spec in variable.specs:
             tensor = None if callable(spec.tensor) else spec.tensor
             yield tf.TensorSpec(None if tensor is None else tensor.shape, spec.dtype, name=spec.name)
-    elif isinstance(variable, (list, tuple)) or hasattr(variable, "as_tensor") and hasattr(variable, "_get_partitions"):
+    elif isinstance(variable, (list, tuple)) or hasattr(variable, "_get_partitions"):
         for part in variable:
             yield from _specs(name, part)
     elif (part := getattr(variable, "_save_slice_info", None)) is not None:
@@ -116,7 +116,8 @@ def _fits(wanted: tf.TensorSpec, stored: tf.TensorSpec) -> bool:
 
 def _misfit(wanted: tf.TensorSpec, stored: tf.TensorSpec) -> str:
     if wanted.shape.is_compatible_with(stored.shape):
-        return f"tensor_name = {wanted.name}; expected dtype {wanted.dtype.name} does not equal original dtype {stored.dtype.name}"
+        dtypes = f"expected dtype {wanted.dtype.name} does not equal original dtype {stored.dtype.name}"
+        return f"tensor_name = {wanted.name}; {dtypes}"
     return (
         f"tensor_name = {wanted.name}; shape in shape_and_slice spec {_shape(wanted)} "
         f"does not match the shape stored in checkpoint: {_shape(stored)}"

@@ -25,8 +25,8 @@ class GradientAverager:
     """Averages the gradients of one graph.
 
     Args:
-        all_reduce_mean: Takes a dense tensor and returns its mean over the replicas, of the same shape; called in the same
-            order by every replica.
+        all_reduce_mean: Takes a dense tensor and returns its mean over the replicas, of the same shape; called in the
+            same order by every replica.
         valid: bool scalar: whether this replica's batch belongs to the data set. A step in which any replica's does not
             is not applied; it ends the training of all with OutOfRangeError.
     """
@@ -58,7 +58,7 @@ class GradientAverager:
                 setattr(cls, name, original)
 
     def mean_loss(self, loss: Any) -> Any:
-        """The mean of a scalar over the replicas; no collective of its own if an optimizer was given the same tensor."""
+        """The mean of a scalar over the replicas; it has travelled already if an optimizer was given this tensor."""
         if (mean := self._mean_losses.get(loss.ref())) is not None:
             return mean
         with tf.control_dependencies([self._gate]):

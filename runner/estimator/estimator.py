@@ -51,7 +51,7 @@ class Estimator:
         config: RunConfig | None = None,
         params: Mapping[str, Any] | None = None,
     ) -> None:
-        self._config = _config_with_model_dir(config, model_dir)
+        self._config, self._model_dir = _config_and_model_dir(config, model_dir)
         _logger.info("Using config: %s", vars(self._config))
         if model_fn is None:
             raise ValueError("model_fn must be provided to Estimator.")
@@ -62,8 +62,7 @@ class Estimator:
     @property
     def model_dir(self) -> str:
         """Where checkpoints and events are."""
-        model_dir: str = self._config.model_dir
-        return model_dir
+        return self._model_dir
 
     @property
     def config(self) -> RunConfig:
@@ -94,12 +93,12 @@ class Estimator:
     ) -> Self:
         """Trains from the latest checkpoint, or from the beginning.
 
-        Returns when the last checkpoint is published. Under a TF_CONFIG with several tasks it is called in each of them:
-        they train in lock-step, and the chief alone writes.
+        Returns when the last checkpoint is published. Under a TF_CONFIG with several tasks it is called in each of
+        them: they train in lock-step, and the chief alone writes.
 
         Args:
-            input_fn: Returns a tf.data.Dataset of (features, labels), or such tensors. May take mode, params, config and
-                input_context; without input_context its batches are dealt out to the tasks.
+            input_fn: Returns a tf.data.Dataset of (features, labels), or such tensors. May take mode, params, config
+                and input_context; without input_context its batches are dealt out to the tasks.
             hooks: tf.compat.v1.train.SessionRunHook.
             steps: Train that many more steps; or
             max_steps: train up to that global_step. With neither, until the input ends.
@@ -122,6 +121,7 @@ class Estimator:
             _logger.info("Skipping training since max_steps has already saved.")
             return self
         training = Training(
+            model_dir=self.model_dir,
             config=self._config,
             params=self.params,
             call_model_fn=self._call_model_fn,
@@ -161,6 +161,7 @@ class Estimator:
         """
         _check_positive("steps", steps)
         evaluation = Evaluation(
+            model_dir=self.model_dir,
             config=self._config,
             params=self.params,
             call_model_fn=self._call_model_fn,
@@ -210,7 +211,9 @@ class Estimator:
             hooks = [*batch.hooks, *hooks, *spec.prediction_hooks]
             for hook in hooks:
                 hook.begin()
-            session = open_local_session(spec.scaffold, config=self._config, checkpoint_path=path)
+            session = open_local_session(
+                spec.scaffold, model_dir=self.model_dir, config=self._config, checkpoint_path=path
+            )
             with HookedSession(session, hooks) as hooked:
                 while not hooked.should_stop():
                     values = hooked.run(predictions)
@@ -247,7 +250,7 @@ class Estimator:
         return spec
 
 
-def _config_with_model_dir(config: RunConfig | None, model_dir: str | os.PathLike[str] | None) -> RunConfig:
+def _config_and_model_dir(config: RunConfig | None, model_dir: str | os.PathLike[str] | None) -> tuple[RunConfig, str]:
     if config is None:
         config = RunConfig()
         _logger.info("Using default config.")
@@ -264,7 +267,8 @@ def _config_with_model_dir(config: RunConfig | None, model_dir: str | os.PathLik
         path = tempfile.mkdtemp()
         _logger.warning("Using temporary folder as model directory: %s", path)
     resolve_model_dir(path)  # refuses what cannot be trained in; relative paths stay relative, as in the original
-    return config.replace(model_dir=path, session_config=config.session_config or default_session_config())
+    session_config = config.session_config or default_session_config()
+    return config.replace(model_dir=path, session_config=session_config), path
 
 
 def _check_model_fn(model_fn: Callable[..., Any], params: Any) -> None:

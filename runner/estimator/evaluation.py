@@ -30,7 +30,8 @@ class Evaluation:
     """What evaluate() was asked to do.
 
     Attributes:
-        config: The estimator's, with its model_dir.
+        model_dir: Where checkpoints are.
+        config: The estimator's.
         params: The estimator's.
         call_model_fn: (features, labels, mode) -> EstimatorSpec.
         input_fn: The user's.
@@ -40,6 +41,7 @@ class Evaluation:
         steps: Number of batches; None means all of the input.
     """
 
+    model_dir: str
     config: RunConfig
     params: dict[str, Any]
     call_model_fn: Callable[[Any, Any, str], EstimatorSpec]
@@ -76,7 +78,9 @@ class Evaluation:
         start = time.monotonic()
         for hook in hooks:
             hook.begin()
-        session = open_local_session(scaffold, config=self.config, checkpoint_path=self.checkpoint_path)
+        session = open_local_session(
+            scaffold, model_dir=self.model_dir, config=self.config, checkpoint_path=self.checkpoint_path
+        )
         final = _v1.train.FinalOpsHook(values)
         self._loop(HookedSession(session, [*hooks, final]), update_op)
         _logger.info("Inference Time : %.5fs", time.monotonic() - start)
@@ -103,7 +107,7 @@ class Evaluation:
                     _logger.info("Evaluation [%d/%d]", done, self.steps)
 
 
-def open_local_session(scaffold: Any, *, config: RunConfig, checkpoint_path: str | None) -> Any:
+def open_local_session(scaffold: Any, *, model_dir: str, config: RunConfig, checkpoint_path: str | None) -> Any:
     """Finalizes the default graph and opens a session in this process, with the weights of a checkpoint.
 
     Raises:
@@ -112,7 +116,7 @@ def open_local_session(scaffold: Any, *, config: RunConfig, checkpoint_path: str
     scaffold.finalize()
     if checkpoint_path is None:
         return create_session(scaffold, config=config.session_config)
-    checkpoints = Checkpoints(config.model_dir, scaffold.saver)
+    checkpoints = Checkpoints(model_dir, scaffold.saver)
     checkpoints.verify(checkpoint_path, training=False)
     return create_session(
         scaffold,

@@ -5,7 +5,7 @@ All of them see `step`, the global_step after the update of the same run, so tha
 
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -14,13 +14,26 @@ from runner.checkpoint.saver import Checkpoints
 from runner.estimator.events import EventFile, write_graph
 from runner.estimator.schedule import Schedule
 
-__all__ = ["CheckpointHook", "GraphHook", "IteratorHook", "LossHook", "StepRateHook", "StopHook", "SummaryHook"]
+__all__ = [
+    "CheckpointHook",
+    "GraphHook",
+    "IteratorHook",
+    "LossHook",
+    "ProgressHook",
+    "StepRateHook",
+    "StopHook",
+    "SummaryHook",
+    "publish_progress",
+]
 
 _v1 = tf.compat.v1
 _logger = logging.getLogger("tensorflow")
 
+_STEP_COLLECTION = "runner/step"
+_LOSS_COLLECTION = "runner/loss"
 
-class _StepHook(_v1.train.SessionRunHook):
+
+class _StepHook(tf.compat.v1.train.SessionRunHook):
     """A hook that fetches the step; subclasses get it in `after_step`."""
 
     def __init__(self, step: Any) -> None:
@@ -37,7 +50,7 @@ class _StepHook(_v1.train.SessionRunHook):
         raise NotImplementedError
 
 
-class IteratorHook(_v1.train.SessionRunHook):
+class IteratorHook(tf.compat.v1.train.SessionRunHook):
     """Initializes the iterator of the input once tables and variables, which its pipeline may use, are ready."""
 
     def __init__(self, initializer: Any) -> None:
@@ -148,7 +161,7 @@ class CheckpointHook(_StepHook):
         return any(stops)
 
 
-class LossHook(_v1.train.SessionRunHook):
+class LossHook(tf.compat.v1.train.SessionRunHook):
     """Logs `loss = ..., step = ...` at the first iteration and every `every_steps` after it."""
 
     def __init__(self, step: Any, loss: Any, *, every_steps: int) -> None:
@@ -187,14 +200,15 @@ class StepRateHook(_StepHook):
             _logger.info("%s: %g", self._TAG, rate)
 
 
-class SummaryHook(_v1.train.SessionRunHook):
+class SummaryHook(tf.compat.v1.train.SessionRunHook):
     """Writes the summaries of the graph at the first iteration and every `every_steps` after it. Chief only.
 
     Args:
         step: The step tensor.
         scaffold: Its summary_op is evaluated in the runs that are written, and in no other.
         every_steps: Interval in steps.
-        events: Gets SessionLog.START, so that TensorBoard drops what a dead run wrote past this step, and the summaries.
+        events: Gets SessionLog.START, so that TensorBoard drops what a dead run wrote past this step, and the
+            summaries.
     """
 
     def __init__(self, step: Any, scaffold: Any, *, every_steps: int, events: EventFile) -> None:
@@ -223,7 +237,7 @@ class SummaryHook(_v1.train.SessionRunHook):
             self._events.writer.flush()
 
 
-class GraphHook(_v1.train.SessionRunHook):
+class GraphHook(tf.compat.v1.train.SessionRunHook):
     """Writes the graph into the events. Chief only."""
 
     def __init__(self, events: EventFile, scaffold: Any) -> None:
@@ -232,3 +246,57 @@ class GraphHook(_v1.train.SessionRunHook):
 
     def after_create_session(self, session: Any, coord: Any) -> None:  # noqa: ARG002 - signature of the base
         write_graph(self._events.writer, session.graph, self._scaffold.saver)
+
+
+def publish_progress(step: Any, loss: Any) -> None:
+    """Lets the ProgressHooks of the default graph find what they report."""
+    _v1.add_to_collection(_STEP_COLLECTION, step)
+    _v1.add_to_collection(_LOSS_COLLECTION, loss)
+
+
+class ProgressHook(tf.compat.v1.train.SessionRunHook):
+    """Tells a callback how far a training is.
+
+    Args:
+        report: Called with (step, loss, steps/s since the last call), in the training thread: at the first step, at
+            most every `every_secs` after it, and at the end.
+        on_ready: Called once the session is ready: initialized or restored.
+        every_secs: Shortest time between two calls.
+    """
+
+    def __init__(
+        self,
+        report: Callable[[int, float, float | None], None],
+        *,
+        on_ready: Callable[[], None],
+        every_secs: float = 0.5,
+    ) -> None:
+        self._report = report
+        self._on_ready = on_ready
+        self._schedule = Schedule(every_secs=every_secs)
+        self._last: tuple[int, float] | None = None
+
+    def begin(self) -> None:
+        self._fetches = {
+            "step": _v1.get_collection(_STEP_COLLECTION)[0],
+            "loss": _v1.get_collection(_LOSS_COLLECTION)[0],
+        }
+
+    def after_create_session(self, session: Any, coord: Any) -> None:  # noqa: ARG002 - signature of the base
+        self._on_ready()
+
+    def before_run(self, run_context: Any) -> Any:  # noqa: ARG002 - signature of the base
+        return _v1.train.SessionRunArgs(self._fetches)
+
+    def after_run(self, run_context: Any, run_values: Any) -> None:  # noqa: ARG002 - signature of the base
+        self._last = int(run_values.results["step"]), float(run_values.results["loss"])
+        if self._schedule.is_due(self._last[0]):
+            self._tell(*self._last)
+
+    def end(self, session: Any) -> None:  # noqa: ARG002 - signature of the base
+        if self._last:
+            self._tell(*self._last)
+
+    def _tell(self, step: int, loss: float) -> None:
+        elapsed = self._schedule.mark(step)
+        self._report(step, loss, elapsed[0] / elapsed[1] if elapsed and elapsed[1] > 0 else None)

@@ -19,8 +19,8 @@ class Batch(NamedTuple):
     Attributes:
         features: What model_fn gets as features.
         labels: What it gets as labels; None if there are none.
-        valid: bool scalar, False once this replica's input has ended; None where the end of the input is an error of the
-            step, which it is unless there are other replicas.
+        valid: bool scalar, False once this replica's input has ended; None where the end of the input is an error of
+            the step, which it is unless there are other replicas.
         hooks: Hooks that the input needs.
     """
 
@@ -53,7 +53,7 @@ def make_batch(result: Any, *, flag_end: bool = False) -> Batch:
         ValueError: A tuple has neither one nor two elements.
     """
     if not isinstance(result, tf.data.Dataset):
-        return Batch(*_features_and_labels(result), valid=tf.constant(True) if flag_end else None, hooks=[])
+        return Batch(*_features_and_labels(result), valid=tf.constant(value=True) if flag_end else None, hooks=[])
     iterator = _v1.data.make_initializable_iterator(_flagged(result) if flag_end else result)
     hooks = [IteratorHook(iterator.initializer)]
     if not flag_end:

@@ -89,11 +89,12 @@ class SingleReplica:
     is_chief = True
     count = 1
     master = ""
-    timeout_secs = None
+    timeout_secs: float | None = None
 
     def __init__(self, config: RunConfig) -> None:
         self.session_config = config.session_config
-        self.data_seed = self.model_seed = config.tf_random_seed
+        self.data_seed: int | None = config.tf_random_seed
+        self.model_seed: int | None = config.tf_random_seed
 
     def input_context(self) -> tf.distribute.InputContext:
         return tf.distribute.InputContext()
@@ -124,7 +125,7 @@ class ClusterReplicas:
         cluster = config.cluster_spec
         self.is_chief = config.is_chief
         self.count = config.num_worker_replicas
-        self._index: int = config.global_id_in_cluster
+        self._index = config.global_id_in_cluster or 0
         chief = next(job for job in ("chief", "master") if job in cluster.jobs)
         self.session_config = _session_config(config, leader=f"/job:{chief}/replica:0/task:0")
         server = _start_server(
@@ -132,8 +133,9 @@ class ClusterReplicas:
         )
         self.master = server.target
         # Replicas must shuffle alike to share one epoch, and must not drop out alike.
-        self.data_seed = _seed(config)
-        self.model_seed = self.data_seed + self._index
+        seed = _seed(config)
+        self.data_seed: int | None = seed
+        self.model_seed: int | None = seed + self._index
         self._instance_key = 0
 
     def input_context(self) -> tf.distribute.InputContext:
@@ -156,8 +158,8 @@ class ClusterReplicas:
         step, chief_fingerprint = self._broadcast(mine)
         if chief_fingerprint != fingerprint:
             raise ValueError(
-                "The model of this task has other variables than the chief's: model_fn must build the same graph in every "
-                f"task. Variables here: {', '.join(sorted(wanted))}."
+                "The model of this task has other variables than the chief's: model_fn must build the same graph in "
+                f"every task. Variables here: {', '.join(sorted(wanted))}."
             )
         return step
 
@@ -226,7 +228,8 @@ def replicas_of(config: RunConfig) -> Replicas:
     """
     if config.num_ps_replicas:
         raise ValueError(
-            "TF_CONFIG has `ps` tasks; training is synchronous, without parameter servers. Leave `ps` out of the cluster."
+            "TF_CONFIG has `ps` tasks; training is synchronous, without parameter servers. "
+            "Leave `ps` out of the cluster."
         )
     if config.task_type == "evaluator":
         raise ValueError("An evaluator does not train.")

@@ -51,9 +51,9 @@ def create_session(
 class HookedSession:
     """A session whose every run passes the hooks, as tf.compat.v1.train.SingularMonitoredSession does.
 
-    Unlike MonitoredSession it never opens a new session by itself after an error: on a server whose peer is gone that would
-    wait forever. Used as a context manager: hooks' `end` runs if the block ends without an error or at the end of the
-    input, which is then no error.
+    Unlike MonitoredSession it never opens a new session by itself after an error: on a server whose peer is gone that
+    would wait forever. Used as a context manager: hooks' `end` runs if the block ends without an error or at the end of
+    the input, which is then no error.
 
     Args:
         session: A session that is ready.

@@ -11,7 +11,15 @@ import tensorflow as tf
 
 from runner.checkpoint.saver import Checkpoints
 from runner.estimator.events import EventFile
-from runner.estimator.hooks import CheckpointHook, GraphHook, LossHook, StepRateHook, StopHook, SummaryHook
+from runner.estimator.hooks import (
+    CheckpointHook,
+    GraphHook,
+    LossHook,
+    StepRateHook,
+    StopHook,
+    SummaryHook,
+    publish_progress,
+)
 from runner.estimator.inputs import Batch, call_input_fn, make_batch, takes_input_context
 from runner.estimator.model_fn import EstimatorSpec, ModeKeys
 from runner.estimator.replicas import Replicas, replicas_of
@@ -30,7 +38,8 @@ class Training:
     """What train() was asked to do.
 
     Attributes:
-        config: The estimator's, with its model_dir.
+        model_dir: Where checkpoints and events go.
+        config: The estimator's.
         params: The estimator's.
         call_model_fn: (features, labels, mode) -> EstimatorSpec.
         input_fn: The user's.
@@ -40,6 +49,7 @@ class Training:
         max_steps: stop at that global_step. With neither, the end of the input ends the training.
     """
 
+    model_dir: str
     config: RunConfig
     params: dict[str, Any]
     call_model_fn: Callable[[Any, Any, str], EstimatorSpec]
@@ -70,9 +80,10 @@ class Training:
         spec, loss = self._spec(replicas, batch)
         with tf.control_dependencies([spec.train_op]):
             step = tf.identity(_v1.train.get_global_step().read_value())
+        publish_progress(step, loss)
         saver = _saver(self.config, spec.scaffold)
-        checkpoints = Checkpoints(self.config.model_dir, saver, save_graph_def=self.config.checkpoint_save_graph_def)
-        events = EventFile(self.config.model_dir)
+        checkpoints = Checkpoints(self.model_dir, saver, save_graph_def=self.config.checkpoint_save_graph_def)
+        events = EventFile(self.model_dir)
         hooks = self._hooks(spec, batch, step=step, loss=loss)
         if replicas.is_chief:
             hooks += self._chief_hooks(spec, checkpoints, events, step=step, replicas=replicas)
@@ -117,8 +128,9 @@ class Training:
                 spec = self.call_model_fn(batch.features, batch.labels, ModeKeys.TRAIN)
             if not averager.has_averaged:
                 raise ValueError(
-                    "model_fn called no apply_gradients (or minimize) of a tf.compat.v1.train or tf_keras.optimizers.legacy "
-                    "optimizer, so that its updates cannot be averaged over the replicas. Use one of those, or no workers."
+                    "model_fn called no apply_gradients (or minimize) of a tf.compat.v1.train or "
+                    "tf_keras.optimizers.legacy optimizer, so that its updates cannot be averaged over the replicas. "
+                    "Use one of those, or no workers."
                 )
             loss = averager.mean_loss(spec.loss)
         _v1.add_to_collection(_v1.GraphKeys.LOSSES, spec.loss)
@@ -155,7 +167,8 @@ class Training:
                 return []
         _logger.info("Create CheckpointSaverHook.")
         config = self.config
-        # A later generation of a job continues the run of an earlier one, and the workers of a cluster start from step 0.
+        # A later generation of a job continues the run of an earlier one, and the workers of a cluster start from step
+        # 0.
         is_start = replicas.count == 1 and (config.service or {}).get("generation", 1) == 1
         hook = CheckpointHook(
             step,
@@ -164,7 +177,7 @@ class Training:
             save_first=is_start,
             listeners=self.saving_listeners,
             events=events,
-            graph_path=os.path.join(config.model_dir, "graph.pbtxt") if config.checkpoint_save_graph_def else None,
+            graph_path=os.path.join(self.model_dir, "graph.pbtxt") if config.checkpoint_save_graph_def else None,
         )
         return [hook]
 
@@ -188,8 +201,8 @@ def _saver(config: RunConfig, scaffold: Any) -> Any:
 def _open_session(replicas: Replicas, scaffold: Any, checkpoints: Checkpoints) -> Any:
     """A session with the state of the latest checkpoint; where there is none, with initial weights.
 
-    In a cluster the chief selects: it publishes step 0 if there is nothing to restore yet, and the others restore exactly
-    the step that it tells.
+    In a cluster the chief selects: it publishes step 0 if there is nothing to restore yet, and the others restore
+    exactly the step that it tells.
     """
     master, config = replicas.master, replicas.session_config
     prefix = checkpoints.latest() if replicas.is_chief else None

@@ -1,0 +1,194 @@
+"""The training process of one task: `python -m workers.trainer`, started by a supervisor.
+
+It loads TensorFlow, imports the entry, waits for the roster, trains, and on the chief evaluates. See `workers.messages`
+for what it reads and writes.
+"""
+
+import importlib
+import inspect
+import json
+import logging
+import os
+import queue
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any, NoReturn
+
+from runner.cluster import Place, tf_config
+from runner.errors import EntryError, InvalidExperimentError, PeerLostError
+from runner.jobs.state import Outcome, OutcomeKind, Progress, Section
+from workers.messages import REPORT_FD_VARIABLE, Cluster, Report, TrainerTask
+
+__all__ = ["main"]
+
+_logger = logging.getLogger(__name__)
+
+_EXIT_SECS = 20.0
+"""How long threads that the user's code left behind may delay the end of a process whose outcome is reported."""
+
+
+class _Reporter:
+    """Writes Report lines; the supervisor reads until the process ends."""
+
+    def __init__(self, pipe: IO[str]) -> None:
+        self._pipe = pipe
+
+    def send(self, report: Report) -> None:
+        self._pipe.write(report.model_dump_json(exclude_none=True) + "\n")
+        self._pipe.flush()
+
+    def progress(self, section: Section, step: int | None = None, **values: Any) -> None:
+        self.send(Report(progress=Progress(section=section, step=step, **values)))
+
+
+def main() -> None:
+    """Does the task that the supervisor writes to standard input, and ends the process."""
+    reporter = _Reporter(os.fdopen(int(os.environ.pop(REPORT_FD_VARIABLE)), "w", encoding="utf-8"))
+    # Unbuffered: a thread that waits in a buffered read would hold a lock that the end of the interpreter needs.
+    messages = os.fdopen(sys.stdin.fileno(), "rb", buffering=0, closefd=False)
+    task = TrainerTask.model_validate_json(messages.readline())
+    clusters: queue.Queue[Cluster] = queue.Queue()
+    threading.Thread(target=_follow_supervisor, args=(messages, clusters), name="supervisor", daemon=True).start()
+    try:
+        outcome = _Trainer(task, reporter, clusters.get).run()
+    except BaseException as error:  # noqa: BLE001 - the process boundary: whatever it is, the supervisor is told
+        traceback.print_exc()
+        outcome = _outcome_of(error, is_ready=False)
+    reporter.send(Report(outcome=outcome))
+    _end(outcome)
+
+
+def _follow_supervisor(messages: IO[bytes], clusters: "queue.Queue[Cluster]") -> None:
+    while line := messages.readline():
+        clusters.put(Cluster.model_validate_json(line))
+    # The supervisor is gone: nobody would end this process, or those that it started.
+    os.killpg(os.getpgrp(), signal.SIGKILL)
+
+
+def _end(outcome: Outcome) -> NoReturn:
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if outcome.kind is not OutcomeKind.COMPLETED:
+        # At once, without a word to other threads: the peers in a collective wait for this process until it is gone.
+        os._exit(1)
+    timer = threading.Timer(_EXIT_SECS, os._exit, args=(0,))
+    timer.daemon = True
+    timer.start()
+    sys.exit(0)
+
+
+class _Trainer:
+    """One task.
+
+    Args:
+        task: What to do.
+        reporter: Told of the progress.
+        wait_for_cluster: Returns the roster once it is sealed.
+    """
+
+    def __init__(self, task: TrainerTask, reporter: _Reporter, wait_for_cluster: Callable[[], Cluster]) -> None:
+        self._task = task
+        self._reporter = reporter
+        self._wait_for_cluster = wait_for_cluster
+        self._is_ready = False
+        self._step: int | None = None
+
+    def run(self) -> Outcome:
+        try:
+            metrics = self._train_and_evaluate()
+        except Exception as error:  # noqa: BLE001 - the process boundary
+            traceback.print_exc()
+            return _outcome_of(error, is_ready=self._is_ready, step=self._step)
+        return Outcome(kind=OutcomeKind.COMPLETED, step=self._step, metrics=metrics)
+
+    def _train_and_evaluate(self) -> dict[str, float] | None:
+        self._reporter.progress(Section.STARTUP)
+        import tensorflow as tf  # noqa: PLC0415 - takes seconds, and the supervisor should hear from us before
+
+        from runner.checkpoint.listing import step_of  # noqa: PLC0415
+        from runner.estimator.hooks import ProgressHook  # noqa: PLC0415
+
+        tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.INFO)
+        entry = _import_entry(self._task)
+        addresses = self._wait_for_cluster().addresses
+        experiment = _make_experiment(entry, self._task, addresses)
+        self._reporter.progress(Section.FIRST_STEP)
+        experiment.train(hooks=[ProgressHook(self._report_step, on_ready=self._on_ready)])
+        self._step = step_of(experiment.estimator.latest_checkpoint() or "") if self._step is None else self._step
+        self._reporter.progress(Section.EVAL, self._step)
+        metrics = experiment.evaluate()
+        return None if metrics is None else {name: float(value) for name, value in metrics.items() if _is_number(value)}
+
+    def _on_ready(self) -> None:
+        self._is_ready = True
+
+    def _report_step(self, step: int, loss: float, steps_per_sec: float | None) -> None:
+        self._step = step
+        self._reporter.progress(Section.TRAIN, step, loss=loss, steps_per_sec=steps_per_sec)
+
+
+def _import_entry(task: TrainerTask) -> Callable[..., Any]:
+    module_name, _, function_name = task.entry.partition(":")
+    if task.code_dir is not None:
+        os.chdir(task.code_dir)
+        sys.path.insert(0, task.code_dir)
+    module = importlib.import_module(module_name)
+    function = getattr(module, function_name, None)
+    if not callable(function):
+        raise EntryError(f"{module.__file__} has no function {function_name!r}.")
+    return function
+
+
+def _make_experiment(entry: Callable[..., Any], task: TrainerTask, addresses: dict[str, list[str]]) -> Any:
+    """Calls the entry under the TF_CONFIG of this task."""
+    from runner.estimator import Experiment, RunConfig  # noqa: PLC0415 - loads TensorFlow
+
+    place = Place(task.task_type, task.index)
+    service = {"job": task.job_id, "generation": task.generation}
+    os.environ["TF_CONFIG"] = json.dumps(tf_config(addresses, place, model_dir=task.model_dir, service=service))
+    available = {"config": RunConfig(model_dir=task.model_dir), "params": task.params}
+    parameters = inspect.signature(entry).parameters
+    experiment = entry(**{name: value for name, value in available.items() if name in parameters})
+    if not isinstance(experiment, Experiment):
+        raise InvalidExperimentError(
+            f"{task.entry} returned {type(experiment).__name__}; it must return an Experiment."
+        )
+    model_dir = experiment.estimator.model_dir
+    if Path(model_dir).absolute() != Path(task.model_dir):
+        raise InvalidExperimentError(
+            f"{task.entry} made an estimator with model_dir {model_dir}, but the job's is {task.model_dir}: "
+            "pass the config that it is given to the estimator."
+        )
+    return experiment
+
+
+def _outcome_of(error: BaseException, *, is_ready: bool, step: int | None = None) -> Outcome:
+    if isinstance(error, PeerLostError):
+        kind = OutcomeKind.PEER_LOST
+    elif is_ready or _is_transient(error):
+        kind = OutcomeKind.FAILED
+    else:
+        # Before the first step it is the entry, the graph, or a checkpoint that does not fit: another try ends alike.
+        kind = OutcomeKind.CONFIG_ERROR
+    return Outcome(kind=kind, message=f"{type(error).__name__}: {error}", step=step)
+
+
+def _is_transient(error: BaseException) -> bool:
+    """Whether it is an error that another try may not see."""
+    if isinstance(error, (FileNotFoundError, PermissionError)):
+        return False
+    # Of TensorFlow's errors INVALID_ARGUMENT (3) and NOT_FOUND (5) are a checkpoint or a graph that does not fit.
+    code = getattr(error, "error_code", None)
+    return isinstance(error, (OSError, MemoryError)) or code not in (None, 3, 5)
+
+
+def _is_number(value: Any) -> bool:
+    return getattr(value, "ndim", 0) == 0 and not isinstance(value, (bytes, str))
+
+
+if __name__ == "__main__":
+    main()
