@@ -12,7 +12,7 @@ from kombu.asynchronous import get_event_loop
 from runner.jobs.spec import DEFAULT_QUEUE
 from runner.settings import Settings
 
-__all__ = ["app", "make_app"]
+__all__ = ["app", "make_app", "run_worker"]
 
 # Apart from the keys of other Celery apps on the same Redis, which may well have a queue of the same name.
 _KEY_PREFIX = "runner:celery:"
@@ -31,6 +31,22 @@ def make_app(settings: Settings | None = None, *, trainer_command: Sequence[str]
     app.add_defaults(lambda: _configuration(app.runner_settings()))
     app.steps["worker"].add(_SlotsStep)
     return app
+
+
+def run_worker(app: Celery, *, slots: int, queue: str) -> int:
+    """Serves a queue in this process until TERM, INT or QUIT; returns the exit code."""
+    worker = app.Worker(
+        concurrency=slots,
+        queues=[queue],
+        hostname=f"runner-{os.getpid()}@%h",
+        loglevel="INFO",
+        quiet=True,
+        without_gossip=True,
+        without_heartbeat=True,
+        without_mingle=True,
+    )
+    worker.start()
+    return int(worker.exitcode or 0)
 
 
 def _configuration(settings: Settings) -> dict[str, Any]:

@@ -1,0 +1,120 @@
+"""The commands that look at jobs, and the one that ends them."""
+
+import json
+from dataclasses import asdict
+
+import click
+
+from runner.cli.output import age, print_json, print_log_line, print_table
+from runner.client import Client, JobStatus
+
+__all__ = ["cancel_command", "checkpoints_command", "list_command", "logs_command", "status_command"]
+
+_job = click.argument("job_id", metavar="JOB")
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@click.command("status")
+@_job
+@_json
+def status_command(job_id: str, *, as_json: bool) -> None:
+    """Show the state of JOB, of its tasks, and how it came there."""
+    with Client() as client:
+        status = client.get(job_id).status()
+    if as_json:
+        print_json(status.model_dump(mode="json"))
+    else:
+        _print_status(status)
+
+
+def _print_status(status: JobStatus) -> None:
+    progress = "" if status.step is None else f"step {status.step}"
+    if status.loss is not None:
+        progress += f", loss {status.loss:.6g}"
+    facts = {
+        "job": status.id,
+        "state": f"{status.state} ({status.reason}): {status.message}",
+        "progress": progress,
+        "metrics": ", ".join(f"{name} {value:.6g}" for name, value in (status.metrics or {}).items()),
+        "model_dir": status.model_dir,
+        "entry": status.entry,
+        "generation": f"{status.generation}, failures {status.failures} of {status.max_failures}",
+    }
+    for name, value in facts.items():
+        if value:
+            click.echo(f"{name + ':':<12}{value}")
+    click.echo()
+    print_table(
+        ["TASK", "STATE", "STEP", "HOST", "PID", "MESSAGE"],
+        [(task.place, task.state, task.step, task.host, task.pid, task.message) for task in status.tasks],
+    )
+    click.echo()
+    print_table(
+        ["TIME", "STATE", "REASON", "GENERATION", "MESSAGE"],
+        [(age(event.time), event.state, event.reason, event.generation, event.message) for event in status.events],
+    )
+
+
+@click.command("list")
+@_json
+def list_command(*, as_json: bool) -> None:
+    """List all jobs, oldest first."""
+    with Client() as client:
+        statuses = [job.status() for job in client.list()]
+    if as_json:
+        print_json([status.model_dump(mode="json", exclude={"tasks", "events"}) for status in statuses])
+        return
+    print_table(
+        ["JOB", "STATE", "REASON", "STEP", "SUBMITTED", "MODEL_DIR"],
+        [
+            (status.id, status.state, status.reason, status.step, age(status.submitted_at), status.model_dir)
+            for status in statuses
+        ],
+    )
+
+
+@click.command("logs")
+@_job
+@click.option("-f", "--follow", is_flag=True, help="Wait for more until the job has ended.")
+@_json
+def logs_command(job_id: str, *, follow: bool, as_json: bool) -> None:
+    """Print what the tasks of JOB wrote; as JSON, one object a line."""
+    with Client() as client:
+        for line in client.get(job_id).logs(follow=follow):
+            if as_json:
+                click.echo(json.dumps({**line._asdict(), "place": str(line.place)}))
+            else:
+                print_log_line(line)
+
+
+@click.command("cancel")
+@_job
+def cancel_command(job_id: str) -> None:
+    """Ask the coordinator to end JOB; its latest checkpoint stays."""
+    with Client() as client:
+        job = client.get(job_id)
+        state = job.status().state
+        job.cancel()
+    if state.is_terminal:
+        click.echo(f"Job {job_id} has already ended: {state}.")
+    else:
+        click.echo(f"Job {job_id} is asked to end; `runner status {job_id}` shows when it has.")
+
+
+@click.command("checkpoints")
+@_job
+@_json
+def checkpoints_command(job_id: str, *, as_json: bool) -> None:
+    """List the complete checkpoints in the model_dir of JOB."""
+    with Client() as client:
+        checkpoints = client.get(job_id).checkpoints()
+    if as_json:
+        print_json([{**asdict(info), "modified_at": info.modified_at.isoformat()} for info in checkpoints])
+        return
+    print_table(
+        ["STEP", "BYTES", "WRITTEN", "PREFIX", ""],
+        [
+            (info.step, info.size_bytes, age(info.modified_at.isoformat()[:19]), info.prefix, "latest" * info.latest)
+            for info in checkpoints
+        ],
+    )

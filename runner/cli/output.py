@@ -1,0 +1,42 @@
+"""What the commands print, and how."""
+
+import json
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import click
+
+from runner.client import Job, JobStatus
+from runner.jobs.store import LogLine
+
+__all__ = ["age", "follow", "print_json", "print_log_line", "print_table"]
+
+
+def print_json(value: Any) -> None:
+    """Prints one JSON document; times are RFC 3339."""
+    click.echo(json.dumps(value, indent=2, default=str))
+
+
+def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Prints aligned columns, never cut: they are read by grep and awk as well."""
+    texts = [list(headers), *([("" if cell is None else str(cell)) for cell in row] for row in rows)]
+    widths = [max(len(row[column]) for row in texts) for column in range(len(headers))]
+    for row in texts:
+        click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def print_log_line(line: LogLine) -> None:
+    """Prints one line of a job's log, and which task wrote it."""
+    click.echo(f"{line.place} | {line.line}")
+
+
+def age(time: str | None) -> str:
+    """A time in RFC 3339 to the second, for people."""
+    return time.partition(".")[0].replace("T", " ") + "Z" if time else ""
+
+
+def follow(job: Job) -> JobStatus:
+    """Prints the log until the job has ended, and returns how it did."""
+    for line in job.logs(follow=True):
+        print_log_line(line)
+    return job.status()

@@ -1,0 +1,84 @@
+"""The commands that run until they are stopped: a worker, the coordinator, or the whole stack."""
+
+import contextlib
+import logging
+import signal
+import sys
+import threading
+
+import click
+
+from runner.coordinator.coordinator import Coordinator
+from runner.coordinator.dispatch import CeleryDispatcher
+from runner.errors import SettingsError
+from runner.jobs.spec import DEFAULT_QUEUE
+from runner.jobs.store import JobStore
+from runner.local import LocalStack
+from runner.settings import Settings
+from workers.celery import make_app, run_worker
+
+__all__ = ["coordinator_command", "up_command", "worker_command"]
+
+_CHECK_SECS = 0.5
+
+_slots = click.option("--slots", type=click.IntRange(min=1), default=1, show_default=True, help="Tasks at a time.")
+
+
+@click.command("worker")
+@_slots
+@click.option("--queue", default=DEFAULT_QUEUE, show_default=True, help="The jobs it serves.")
+def worker_command(slots: int, queue: str) -> None:
+    """Offer slots on this machine, each for one training process.
+
+    TERM or Ctrl-C ends its training processes and then the worker; the coordinator starts them again elsewhere.
+    """
+    _log_to_stderr()
+    sys.exit(run_worker(make_app(Settings.from_environ()), slots=slots, queue=queue))
+
+
+@click.command("coordinator")
+def coordinator_command() -> None:
+    """Run the coordinator: it starts jobs, and starts them again when a task is lost."""
+    _log_to_stderr()
+    settings = Settings.from_environ()
+    store, dispatcher = JobStore(settings), CeleryDispatcher(settings)
+    # Every write of a coordinator is whole or not at all, so it can be interrupted anywhere.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt):
+        Coordinator(store, dispatcher, settings=settings).run(threading.Event())
+    dispatcher.close()
+    store.close()
+
+
+@click.command("up")
+@_slots
+def up_command(slots: int) -> None:
+    """Run Valkey, a coordinator and slots on this machine until Ctrl-C or TERM.
+
+    Other commands of this user find them without any settings. Jobs are forgotten in the end, their model_dirs stay.
+    """
+    settings = Settings.from_environ()
+    if settings.redis_url != f"unix://{settings.runtime_dir}/redis.sock":
+        raise SettingsError(
+            f"RUNNER_REDIS_URL is set to {settings.redis_url}, and other commands would look there. Unset it."
+        )
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.default_int_handler)
+    with contextlib.suppress(KeyboardInterrupt):
+        stack = LocalStack(slots, directory=settings.runtime_dir)
+        with stack:
+            click.echo(f"Up with {slots} slots; logs in {settings.runtime_dir}.")
+            click.echo("In another terminal: runner submit module:function --model-dir DIRECTORY")
+            click.echo("Ctrl-C stops everything.")
+            _watch(stack)
+    click.echo("Stopped.")
+
+
+def _watch(stack: LocalStack) -> None:
+    never = threading.Event()
+    while not never.wait(_CHECK_SECS):
+        stack.check()
+
+
+def _log_to_stderr() -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")

@@ -1,0 +1,1 @@
+"""The experiment of `runner quickstart`, and its data."""
