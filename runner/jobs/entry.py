@@ -106,9 +106,9 @@ def _module_name(function: FunctionType) -> str:
     if function.__module__ != "__main__":
         return function.__module__
     main = sys.modules["__main__"]
-    file = getattr(main, "__file__", None)
+    file = Path(str(getattr(main, "__file__", None))).resolve()
     # A notebook's cell and a line of the interpreter have made-up file names, also where __main__ has a real file.
-    if not file or Path(function.__code__.co_filename).resolve() != Path(file).resolve():
+    if not file.is_file() or Path(function.__code__.co_filename).resolve() != file:
         raise EntryError(f"{function.__name__} is defined in a notebook or an interactive session. {_MOVE}")
     return _main_name(main)
 

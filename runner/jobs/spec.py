@@ -62,7 +62,14 @@ class JobSpec(Model):
     @field_validator("params")
     @classmethod
     def _params_are_json(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
-        json.dumps(value, allow_nan=False)
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+        return value
+
+    @field_validator("env")
+    @classmethod
+    def _env_can_be_set(cls, value: dict[str, str]) -> dict[str, str]:
+        if names := sorted(name for name, text in value.items() if not name or "=" in name or "\0" in name + text):
+            raise ValueError(f"{names!r} cannot be set: a name is empty or has '=' in it, or there is a null byte")
         return value
 
     @field_validator("env")

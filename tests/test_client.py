@@ -1,0 +1,407 @@
+"""Client and Job on a real Valkey, with tasks and the coordinator played by the test."""
+
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from runner.client import Client, Job, JobStatus
+from runner.errors import (
+    CodeSnapshotError,
+    EntryError,
+    JobCancelledError,
+    JobFailedError,
+    JobNotFoundError,
+    JobSpecError,
+    ModelDirError,
+    ModelDirInUseError,
+    RedisUnavailableError,
+    RunnerError,
+    WaitTimeoutError,
+)
+from runner.jobs.snapshot import snapshot_name, unpack
+from runner.jobs.state import Claim, Outcome, OutcomeKind, Progress, Reason, Section, State
+from runner.jobs.store import JobStore
+from runner.settings import Settings
+from runner.storage.directory import Directory
+from tests.scene import CHIEF, WORKER0
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[Client]:
+    with Client(settings) as client:
+        yield client
+
+
+@pytest.fixture
+def code_dir(tmp_path: Path) -> Path:
+    directory = tmp_path / "code"
+    directory.mkdir()
+    (directory / "iris.py").write_text("def experiment(config): ...\ndef wide(config): ...\n")
+    return directory
+
+
+@pytest.fixture
+def job(client: Client, code_dir: Path, tmp_path: Path) -> Job:
+    return client.submit("iris:experiment", model_dir=tmp_path / "model", workers=1, code_dir=code_dir)
+
+
+def start(store: JobStore, job: Job) -> int:
+    """Begins the job's first generation, with both tasks in training; returns the epoch."""
+    epoch = store.take_over()
+    store.begin_generation(epoch, store.job(job.id))
+    for place, step in ((CHIEF, 120), (WORKER0, 119)):
+        claim = Claim(token=str(place), worker="w", host="10.0.0.7", port=2222, pid=42)
+        store.claim(job.id, 1, place, claim)
+        progress = Progress(section=Section.TRAIN, step=step, loss=0.25, steps_per_sec=50.0)
+        store.beat(job.id, 1, place, token=str(place), progress=progress)
+    return epoch
+
+
+def end(store: JobStore, epoch: int, job: Job, state: State, reason: Reason, message: str) -> None:
+    store.transition(epoch, store.job(job.id), state, reason, message, settled=1)
+
+
+# Submit
+
+
+def test_a_submitted_job_carries_what_was_given(
+    client: Client, store: JobStore, code_dir: Path, tmp_path: Path
+) -> None:
+    job = client.submit(
+        "iris:experiment",
+        params={"hidden_units": [10, 10]},
+        model_dir=tmp_path / "model",
+        workers=2,
+        queue="gpu",
+        priority=7,
+        env={"TZ": "UTC"},
+        max_failures=1,
+        code_dir=code_dir,
+    )
+
+    spec = store.job(job.id).spec
+    assert job.id.startswith("iris-")
+    assert spec.model_dir == str(tmp_path / "model")
+    assert (spec.params, spec.workers, spec.queue) == ({"hidden_units": [10, 10]}, 2, "gpu")
+    assert (spec.priority, spec.env, spec.max_failures) == (7, {"TZ": "UTC"}, 1)
+
+
+def test_the_code_lies_in_model_dir_under_its_hash(store: JobStore, job: Job, tmp_path: Path) -> None:
+    sha256 = store.job(job.id).spec.code
+
+    assert sha256 is not None
+    data = Directory(str(tmp_path / "model")).read_bytes(snapshot_name(sha256))
+    assert (unpack(data, sha256, tmp_path / "cache") / "iris.py").is_file()
+
+
+def test_the_same_code_is_stored_once(
+    client: Client, store: JobStore, job: Job, code_dir: Path, tmp_path: Path
+) -> None:
+    sha256 = store.job(job.id).spec.code
+    assert sha256 is not None
+    zip_file = tmp_path / "model" / snapshot_name(sha256)
+    inode = zip_file.stat().st_ino
+    end(store, store.take_over(), job, State.CANCELLED, Reason.CANCEL_REQUESTED, "cancelled")
+
+    client.submit("iris:experiment", model_dir=tmp_path / "model", code_dir=code_dir)
+
+    assert zip_file.stat().st_ino == inode
+
+
+def test_an_installed_entry_needs_no_snapshot(client: Client, store: JobStore, tmp_path: Path) -> None:
+    by_name = client.submit("textwrap:dedent", model_dir=tmp_path / "a", code_dir=tmp_path)
+    by_function = client.submit(pytest.main, model_dir=tmp_path / "b")
+
+    assert store.job(by_name.id).spec.code is None
+    assert store.job(by_function.id).spec.code is None
+
+
+@pytest.mark.parametrize(
+    ("entry", "name"),
+    [("iris:experiment", "iris-"), ("iris:wide", "iris-wide-"), ("deep_models.Iris_V2:experiment", "iris-v2-")],
+)
+def test_the_name_comes_from_the_entry(client: Client, code_dir: Path, tmp_path: Path, entry: str, name: str) -> None:
+    (code_dir / "deep_models").mkdir()
+    (code_dir / "deep_models/Iris_V2.py").write_text("def experiment(): ...")
+
+    assert client.submit(entry, model_dir=tmp_path / "model", code_dir=code_dir).id[:-8] == name
+
+
+_SCRIPT = """
+import sys
+from pathlib import Path
+from runner.client import Client
+from runner.jobs.store import JobStore
+from runner.settings import Settings
+from local_models import wide
+settings = Settings(redis_url=sys.argv[1], runtime_dir=Path.cwd())
+def experiment(config): ...
+if __name__ == "__main__":
+    for entry in (experiment, wide, "elsewhere:experiment"):
+        job = Client(settings).submit(entry, model_dir="runs/" + str(getattr(entry, "__name__", "name")))
+        spec = JobStore(settings).job(job.id).spec
+        print(spec.entry, spec.code is not None, spec.model_dir)
+"""
+
+
+def test_a_script_submits_its_own_functions_from_any_directory(settings: Settings, tmp_path: Path) -> None:
+    scripts, cwd = tmp_path / "scripts", tmp_path / "cwd"
+    scripts.mkdir()
+    cwd.mkdir()
+    (scripts / "train.py").write_text(_SCRIPT)
+    (scripts / "local_models.py").write_text("def wide(config): ...")
+    (cwd / "elsewhere.py").write_text("def experiment(config): ...")
+
+    command = [sys.executable, str(scripts / "train.py"), settings.redis_url]
+    output = subprocess.run(command, cwd=cwd, capture_output=True, text=True, check=True).stdout
+
+    assert output.splitlines() == [
+        f"train:experiment True {cwd}/runs/experiment",
+        f"local_models:wide True {cwd}/runs/wide",
+        f"elsewhere:experiment True {cwd}/runs/name",
+    ]
+
+
+def _recursive() -> list[Any]:
+    items: list[Any] = []
+    items.append(items)
+    return items
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "message"),
+    [
+        ({"entry": "nosuch:experiment"}, EntryError, "no module 'nosuch'"),
+        ({"entry": "iris:nosuch"}, EntryError, "it has experiment, wide"),
+        ({"entry": lambda: None}, EntryError, "lambda"),
+        ({"workers": -1}, JobSpecError, "workers=-1.*0 or more"),
+        ({"workers": "many"}, JobSpecError, "workers='many'"),
+        ({"params": {"rate": float("nan")}}, JobSpecError, "params=.*nan.*finite numbers"),
+        ({"params": {"layers": object()}}, JobSpecError, r"params\.layers.*JSON"),
+        ({"params": {"layers": _recursive()}}, JobSpecError, "params.*"),
+        ({"params": {"name": "\ud800"}}, JobSpecError, "params.*"),
+        ({"params": [1]}, JobSpecError, "params=.*dict"),
+        ({"params": {1: 2}}, JobSpecError, "params.*"),
+        ({"name": "Iris!"}, JobSpecError, "name='Iris!'.*lower-case"),
+        ({"queue": "a b"}, JobSpecError, "queue='a b'"),
+        ({"env": {"API_KEY": "x"}}, JobSpecError, "environment of the workers"),
+        ({"env": {"A=B": "x"}}, JobSpecError, "cannot be set"),
+        ({"env": {"A": 1}}, JobSpecError, r"env\.A=1"),
+        ({"max_failures": -1}, JobSpecError, "max_failures=-1"),
+        ({"model_dir": ""}, ModelDirError, "model_dir=''"),
+        ({"model_dir": "s3://bucket/iris"}, ModelDirError, "local disk"),
+        ({"model_dir": "nosuch://iris"}, ModelDirError, "fsspec knows no scheme"),
+        ({"model_dir": "/dev/null/model"}, ModelDirError, "cannot be written"),
+        ({"code_dir": "/nowhere"}, CodeSnapshotError, "not a directory"),
+    ],
+)
+def test_bad_input_gets_a_clear_error_and_leaves_nothing(
+    client: Client, code_dir: Path, tmp_path: Path, arguments: dict[str, Any], error: type[Exception], message: str
+) -> None:
+    good: dict[str, Any] = {"entry": "iris:experiment", "model_dir": tmp_path / "model", "code_dir": code_dir}
+
+    with pytest.raises(error, match=message) as caught:
+        client.submit(**{**good, **arguments})
+
+    assert isinstance(caught.value, RunnerError)
+    assert isinstance(caught.value, ValueError)
+    assert client.list() == []
+    assert not (tmp_path / "model").exists()
+
+
+def test_a_model_dir_that_is_the_code_directory_is_refused(client: Client, code_dir: Path) -> None:
+    with pytest.raises(ModelDirError, match="directory of the code"):
+        client.submit("iris:experiment", model_dir=code_dir, code_dir=code_dir)
+
+    assert client.list() == []
+
+
+def test_a_model_dir_inside_the_code_directory_is_not_part_of_the_code(
+    client: Client, store: JobStore, code_dir: Path
+) -> None:
+    (code_dir / "model").mkdir()
+    (code_dir / "model/model.ckpt-1.index").write_text("checkpoint")
+
+    job = client.submit("iris:experiment", model_dir=code_dir / "model", code_dir=code_dir)
+
+    sha256 = store.job(job.id).spec.code
+    assert sha256 is not None
+    unpacked = unpack(
+        Directory(str(code_dir / "model")).read_bytes(snapshot_name(sha256)), sha256, code_dir.parent / "cache"
+    )
+    assert [path.name for path in unpacked.iterdir()] == ["iris.py"]
+
+
+def test_a_second_job_on_a_model_dir_is_refused_and_changes_nothing(
+    client: Client, job: Job, code_dir: Path, tmp_path: Path
+) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    (code_dir / "iris.py").write_text("def experiment(config): return 'other code'")
+
+    with pytest.raises(ModelDirInUseError, match=job.id):
+        client.submit("iris:experiment", model_dir=tmp_path / "model", code_dir=code_dir)
+
+    assert sorted(tmp_path.rglob("*")) == before
+    assert [other.id for other in client.list()] == [job.id]
+
+
+def test_without_redis_the_error_says_how_to_start_one(code_dir: Path, tmp_path: Path) -> None:
+    settings = Settings(redis_url=f"unix://{tmp_path}/redis.sock", runtime_dir=tmp_path)
+
+    with Client(settings) as client, pytest.raises(RedisUnavailableError, match="runner up"):
+        client.submit("iris:experiment", model_dir=tmp_path / "model", code_dir=code_dir)
+
+    assert not (tmp_path / "model").exists()
+
+
+# Get and list
+
+
+def test_a_job_is_found_by_its_id(client: Client, job: Job) -> None:
+    assert client.get(job.id).status() == job.status()
+    assert [other.id for other in client.list()] == [job.id]
+
+
+def test_an_unknown_id_is_not_found(client: Client) -> None:
+    with pytest.raises(JobNotFoundError, match="runner list"):
+        client.get("nobody-aaaaaaaa")
+
+
+# Status
+
+
+def test_the_status_shows_the_job_and_its_tasks(job: Job, store: JobStore) -> None:
+    start(store, job)
+
+    status = job.status()
+
+    assert (status.state, status.generation, status.workers) == (State.PENDING, 1, 1)
+    assert (status.step, status.loss, status.steps_per_sec) == (120, 0.25, 50.0)
+    assert [(str(task.place), task.state, task.host, task.pid, task.step) for task in status.tasks] == [
+        ("chief:0", "train", "10.0.0.7", 42, 120),
+        ("worker:0", "train", "10.0.0.7", 42, 119),
+    ]
+    assert [event.reason for event in status.events] == [Reason.SUBMITTED]
+
+
+def test_a_task_that_nobody_claimed_is_waiting(job: Job, store: JobStore) -> None:
+    store.begin_generation(store.take_over(), store.job(job.id))
+
+    assert [task.state for task in job.status().tasks] == ["waiting", "waiting"]
+
+
+def test_a_status_is_json_and_read_back_equal(job: Job, store: JobStore) -> None:
+    start(store, job)
+    status = job.status()
+
+    assert JobStatus.model_validate_json(status.model_dump_json()) == status
+
+
+def test_the_last_step_is_known_before_the_next_generation_has_one(job: Job, store: JobStore) -> None:
+    epoch = start(store, job)
+    store.transition(epoch, store.job(job.id), State.RECOVERING, Reason.TASK_LOST, "lost", settled=1, step=120)
+    store.begin_generation(epoch, store.job(job.id))
+
+    assert job.status().step == 120
+
+
+def test_an_ended_task_says_how(job: Job, store: JobStore) -> None:
+    start(store, job)
+    outcome = Outcome(kind=OutcomeKind.KILLED, message="signal 9")
+    store.release(job.id, 1, WORKER0, token=str(WORKER0), outcome=outcome)
+
+    task = job.status().tasks[1]
+
+    assert (task.state, task.message) == ("killed", "signal 9")
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "error"),
+    [
+        (State.FAILED, Reason.MAX_FAILURES, JobFailedError),
+        (State.CANCELLED, Reason.CANCEL_REQUESTED, JobCancelledError),
+    ],
+)
+def test_a_bad_end_raises_with_its_reason(
+    job: Job, store: JobStore, state: State, reason: Reason, error: type[Exception]
+) -> None:
+    end(store, store.take_over(), job, state, reason, "out of luck")
+
+    with pytest.raises(error, match=f"{job.id}.*{reason}.*out of luck"):
+        job.wait().raise_for_status()
+
+
+def test_a_job_that_goes_on_or_succeeded_raises_nothing(job: Job, store: JobStore) -> None:
+    job.status().raise_for_status()
+    end(store, store.take_over(), job, State.SUCCEEDED, Reason.COMPLETED, "completed")
+
+    job.status().raise_for_status()
+
+
+# Wait, logs, cancel, checkpoints
+
+
+def test_wait_returns_when_the_job_has_ended(job: Job, store: JobStore) -> None:
+    epoch = store.take_over()
+    ending = (store, epoch, job, State.SUCCEEDED, Reason.COMPLETED, "completed")
+    timer = threading.Timer(0.2, end, args=ending)
+    timer.start()
+
+    assert job.wait(timeout_secs=30).state is State.SUCCEEDED
+
+    timer.join()
+
+
+def test_wait_gives_up_in_time_and_the_job_goes_on(job: Job) -> None:
+    with pytest.raises(WaitTimeoutError, match=f"{job.id} is PENDING.*goes on"):
+        job.wait(timeout_secs=0.05)
+
+    assert job.status().state is State.PENDING
+
+
+def test_logs_are_those_so_far(job: Job, store: JobStore) -> None:
+    assert list(job.logs()) == []
+    store.append_logs(job.id, 1, CHIEF, [f"line {i}" for i in range(2500)])
+
+    lines = list(job.logs())
+
+    assert [line.line for line in lines] == [f"line {i}" for i in range(2500)]
+
+
+def test_followed_logs_end_after_the_last_line_of_the_job(job: Job, store: JobStore) -> None:
+    epoch = store.take_over()
+    store.append_logs(job.id, 1, CHIEF, ["first"])
+    lines = job.logs(follow=True)
+    assert next(lines).line == "first"
+
+    store.append_logs(job.id, 1, WORKER0, ["second"])
+    end(store, epoch, job, State.SUCCEEDED, Reason.COMPLETED, "completed")
+
+    assert [(str(line.place), line.line) for line in lines] == [("worker:0", "second")]
+
+
+def test_cancel_asks_once_and_again(job: Job, store: JobStore) -> None:
+    job.cancel()
+    job.cancel()
+
+    assert store.job(job.id).cancel
+
+
+def test_a_job_that_is_gone_is_not_found_by_its_handle(job: Job, store: JobStore) -> None:
+    store._redis.flushall()
+
+    for call in (job.status, job.wait, job.logs, job.cancel, job.checkpoints):
+        with pytest.raises(JobNotFoundError):
+            call()
+
+
+def test_checkpoints_are_those_of_model_dir(job: Job, tmp_path: Path) -> None:
+    for suffix in ("index", "data-00000-of-00001"):
+        (tmp_path / f"model/model.ckpt-200.{suffix}").write_text("")
+
+    assert [info.step for info in job.checkpoints()] == [200]

@@ -1,0 +1,74 @@
+"""Settings from the environment."""
+
+from pathlib import Path
+
+import pytest
+
+from runner.errors import SettingsError
+from runner.settings import Settings
+
+
+def test_without_an_environment_redis_is_the_socket_of_this_user(tmp_path: Path) -> None:
+    settings = Settings.from_environ({"XDG_RUNTIME_DIR": str(tmp_path)})
+
+    assert settings.redis_url == f"unix://{tmp_path}/runner/redis.sock"
+    assert (settings.redis_password, settings.host, settings.ports) == (None, None, None)
+
+
+def test_every_variable_is_read(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("p@ss\n")
+
+    settings = Settings.from_environ(
+        {
+            "RUNNER_REDIS_URL": "rediss://redis.internal:6380/1",
+            "RUNNER_PASSWORD_FILE": str(tmp_path / "password"),
+            "RUNNER_HOST": "10.0.0.7",
+            "RUNNER_PORTS": "20000-20100",
+        }
+    )
+
+    assert settings.redis_url == "rediss://redis.internal:6380/1"
+    assert settings.redis_password == "p@ss"
+    assert (settings.host, settings.ports) == ("10.0.0.7", (20000, 20100))
+
+
+def test_an_empty_variable_is_an_absent_one() -> None:
+    environ = dict.fromkeys(("RUNNER_REDIS_URL", "RUNNER_PASSWORD_FILE", "RUNNER_HOST", "RUNNER_PORTS"), "")
+
+    assert Settings.from_environ(environ) == Settings.from_environ({})
+
+
+def test_a_single_port_is_a_range() -> None:
+    assert Settings.from_environ({"RUNNER_PORTS": "20000"}).ports == (20000, 20000)
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("RUNNER_REDIS_URL", "http://redis"),
+        ("RUNNER_REDIS_URL", "redis"),
+        ("RUNNER_PASSWORD_FILE", "/nowhere/password"),
+        ("RUNNER_PORTS", "many"),
+        ("RUNNER_PORTS", "2-1"),
+        ("RUNNER_PORTS", "0"),
+        ("RUNNER_PORTS", "65535-65536"),
+    ],
+)
+def test_a_value_that_cannot_be_used_is_refused_by_name(name: str, value: str) -> None:
+    with pytest.raises(SettingsError, match=f"{name}={value!r}"):
+        Settings.from_environ({name: value})
+
+
+@pytest.mark.parametrize(
+    ("redis_url", "password", "broker_url"),
+    [
+        ("redis://h:6379/0", None, "redis://h:6379/0"),
+        ("redis://h:6379/0", "p@ss/", "redis://:p%40ss%2F@h:6379/0"),
+        ("unix:///run/redis.sock", None, "redis+socket:///run/redis.sock?virtual_host=0"),
+        ("unix:///run/redis.sock?db=2", "p@ss", "redis+socket://:p%40ss@/run/redis.sock?virtual_host=2"),
+    ],
+)
+def test_the_broker_of_celery_is_the_same_redis(redis_url: str, password: str | None, broker_url: str) -> None:
+    settings = Settings(redis_url=redis_url, runtime_dir=Path("/run"), redis_password=password)
+
+    assert settings.celery_broker_url == broker_url
