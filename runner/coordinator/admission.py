@@ -7,7 +7,7 @@ from runner.cluster import Place
 from runner.jobs.spec import DEFAULT_QUEUE
 from runner.jobs.state import JobRecord, Task, WorkerInfo
 
-__all__ = ["Slots", "held_slots"]
+__all__ = ["FreeSlots", "held_slots"]
 
 
 def held_slots(job: JobRecord, tasks: Mapping[Place, Task]) -> int:
@@ -18,7 +18,7 @@ def held_slots(job: JobRecord, tasks: Mapping[Place, Task]) -> int:
     return sum(task.is_open if job.closing else task.outcome is None for task in tasks.values())
 
 
-class Slots:
+class FreeSlots:
     """Counts free slots by queue, and gives them to whole gangs only.
 
     Jobs ask in order of admission. One that does not fit keeps all after it on its queue waiting: otherwise a stream of

@@ -5,7 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 
-from runner.coordinator.admission import Slots
+from runner.coordinator.admission import FreeSlots
 from runner.coordinator.dispatch import Dispatcher
 from runner.coordinator.generations import Generations, worker_lease
 from runner.coordinator.leases import LeaseWatch
@@ -96,7 +96,7 @@ class Coordinator:
     def _pass(self, epoch: int) -> None:
         if not self._leases.begin():
             self._generations.forget()
-        slots = Slots(self._live_workers())
+        slots = FreeSlots(self._live_workers())
         jobs = self._store.active_jobs()
         for job in jobs:
             if not job.is_waiting:
@@ -118,7 +118,7 @@ class Coordinator:
         self._doubtful = len(live) + len(lost) < len(workers)
         return live
 
-    def _admit(self, epoch: int, job: JobRecord, slots: Slots) -> None:
+    def _admit(self, epoch: int, job: JobRecord, slots: FreeSlots) -> None:
         if job.cancel:
             self._store.transition(epoch, job, State.CANCELLED, Reason.CANCEL_REQUESTED, "cancelled")
         elif self._generations.may_begin(job):

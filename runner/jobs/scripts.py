@@ -23,8 +23,10 @@ if redis.call('GET', 'runner:epoch') ~= ARGV[1] then return redis.error_reply('S
 """
 
 # KEYS: job, events. ARGV: id, model_dir, submitted (score), event, then fields of the job.
+# Sent again when its reply was lost, and then the holder is this very job.
 SUBMIT = """
 local holder = redis.call('HGET', 'runner:model_dirs', ARGV[2])
+if holder == ARGV[1] then return '' end
 if holder then return holder end
 redis.call('HSET', 'runner:model_dirs', ARGV[2], ARGV[1])
 redis.call('HSET', KEYS[1], unpack(ARGV, 5))
