@@ -208,6 +208,17 @@ def test_a_gang_that_does_not_come_together_is_released_and_tries_again_later(sc
     assert scene.job(job_id).state is State.STARTING
 
 
+def test_a_break_does_not_count_as_time_to_come_together(scene: Scene) -> None:
+    scene.add_worker("a", 2)
+    job_id = scene.submit()
+    scene.reconcile()
+    scene.now += 3600
+
+    scene.reconcile()
+
+    assert not scene.job(job_id).closing
+
+
 def test_the_wait_after_a_failed_rendezvous_grows(scene: Scene) -> None:
     scene.add_worker("a", 2)
     job_id = scene.submit()
