@@ -28,7 +28,7 @@ __all__ = ["LocalStack"]
 _MAX_SOCKET_BYTES = 100
 _POLL_SECS = 0.05
 _STOP_SECS = 5.0
-_DRAIN_SECS = 20.0
+_DRAIN_SECS = 15.0
 _TAIL_LINES = 15
 
 

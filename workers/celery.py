@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
@@ -38,7 +39,7 @@ def run_worker(app: Celery, *, slots: int, queue: str) -> int:
     worker = app.Worker(
         concurrency=slots,
         queues=[queue],
-        hostname=f"runner-{os.getpid()}@%h",
+        hostname=f"runner-{os.getpid()}@{socket.gethostname()}",
         loglevel="INFO",
         quiet=True,
         without_gossip=True,
@@ -101,10 +102,10 @@ class _SlotsStep(bootsteps.StartStopStep):  # type: ignore[misc]  # Celery has n
 
     def stop(self, worker: Any) -> None:
         # Also reached without a signal, when Celery itself gives up.
-        worker.app.slots.drain()
+        worker.app.slots.close()
 
     def terminate(self, worker: Any) -> None:
-        worker.app.slots.drain()
+        worker.app.slots.close()
 
     def _on_ready(self, **_: Any) -> None:
         # Celery would start the worker anew when its terminal is closed, and wait for its tasks first.

@@ -33,10 +33,10 @@ class Presence:
         self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
         self._thread.start()
 
-    def close(self) -> None:
-        """Withdraws the worker; idempotent."""
+    def close(self, *, timeout_secs: float) -> None:
+        """Withdraws the worker, and waits for that as long as given; idempotent."""
         self._closing.set()
-        self._thread.join()
+        self._thread.join(timeout_secs)
 
     def _run(self) -> None:
         is_away = False

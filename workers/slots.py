@@ -19,7 +19,8 @@ from workers.supervisor import TRAINER_COMMAND, Supervisor
 
 __all__ = ["Slots"]
 
-_EXIT_SECS = 15.0
+_EXIT_SECS = 10.0
+_WITHDRAW_SECS = 2.0
 _EXIT_CODE = 1
 
 _logger = logging.getLogger(__name__)
@@ -57,7 +58,8 @@ class Slots:
         self._supervisors: set[Supervisor] = set()
         self._is_draining = False
         self._drains: queue.SimpleQueue[None] = queue.SimpleQueue()
-        threading.Thread(target=self._drain, name="drain", daemon=True).start()
+        self._drainer = threading.Thread(target=self._drain, name="drain", daemon=True)
+        self._drainer.start()
 
     def announce(self) -> None:
         """Begins to tell the coordinator that the slots are there."""
@@ -98,6 +100,11 @@ class Slots:
         # The one thing that a signal handler may do: it can interrupt a holder of any lock, and this takes none.
         self._drains.put(None)
 
+    def close(self) -> None:
+        """Drains, and returns when the worker is withdrawn and all training processes are told to end."""
+        self.drain()
+        self._drainer.join()
+
     def _drain(self) -> None:
         self._drains.get()
         deadline_secs = self._settings.grace_secs + _EXIT_SECS
@@ -108,10 +115,11 @@ class Slots:
             self._is_draining = True
             supervisors = list(self._supervisors)
         _logger.info("Shutting down: %d training processes have to end.", len(supervisors))
+        # First of all, so that the coordinator does not give the places that become free to this worker again.
+        if self._presence is not None:
+            self._presence.close(timeout_secs=_WITHDRAW_SECS)
         for supervisor in supervisors:
             supervisor.drain()
-        if self._presence is not None:
-            self._presence.close()
 
     def _exit(self, deadline_secs: float) -> None:
         # Celery waits for its tasks and its broker without a limit, and whoever sent the TERM will not.

@@ -1,0 +1,295 @@
+"""The `runner` command: what it prints and how it exits."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+import click
+import psutil
+import pytest
+from click.testing import CliRunner, Result
+
+from runner.cli import main
+from runner.jobs.state import Reason, State
+from runner.jobs.store import JobStore
+from runner.settings import Settings
+from tests.protocol import is_running, wait_until
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Runs one command of a user whose working directory has an experiment in my_module.py."""
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "my_module.py").write_text("def experiment(config, params): ...\n")
+    monkeypatch.chdir(tmp_path / "code")
+
+    def run(*arguments: str, url: str = settings.redis_url) -> Result:
+        return CliRunner().invoke(main, arguments, env={"RUNNER_REDIS_URL": url}, prog_name="runner")
+
+    return run
+
+
+@pytest.fixture
+def submit(run: Run, tmp_path: Path) -> Callable[..., Result]:
+    def submit(*options: str, entry: str = "my_module:experiment") -> Result:
+        return run("submit", entry, "--model-dir", str(tmp_path / "model"), "--detach", *options)
+
+    return submit
+
+
+@pytest.fixture
+def job_id(submit: Callable[..., Result]) -> str:
+    result = submit("--param", "hidden_units=[10, 10]", "--workers", "1")
+    assert result.exit_code == 0, result.output
+    return result.stdout.strip()
+
+
+def test_the_help_names_every_command(run: Run) -> None:
+    result = run("--help")
+
+    assert result.exit_code == 0
+    for name in main.list_commands(click.Context(main)):
+        assert run(name, "--help").exit_code == 0
+        assert name in result.stdout
+
+
+def test_an_unknown_command_is_a_usage_error(run: Run) -> None:
+    assert run("sing").exit_code == 2
+
+
+@pytest.mark.parametrize("command", [["list"], ["status", "job-aaaaaaaa"], ["logs", "job-aaaaaaaa"]])
+def test_without_redis_a_command_says_how_to_start_one(run: Run, tmp_path: Path, command: list[str]) -> None:
+    result = run(*command, url=f"unix://{tmp_path}/no.sock")
+
+    assert result.exit_code == 3
+    assert "runner up" in result.stderr
+    assert "RUNNER_REDIS_URL" in result.stderr
+
+
+def test_a_bad_setting_is_named(run: Run) -> None:
+    result = run("list", url="http://localhost")
+
+    assert result.exit_code == 2
+    assert "RUNNER_REDIS_URL='http://localhost'" in result.stderr
+
+
+@pytest.mark.parametrize("command", ["status", "logs", "cancel", "checkpoints"])
+def test_an_unknown_job_is_bad_input(run: Run, command: str) -> None:
+    result = run(command, "job-aaaaaaaa")
+
+    assert result.exit_code == 2
+    assert "job-aaaaaaaa" in result.stderr
+    assert "runner list" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--workers", "-1"], "-1"),
+        (["--params", "{"], "not JSON"),
+        (["--params", "[1]"], "JSON object"),
+        (["--params", "@nowhere.json"], "nowhere.json"),
+        (["--param", "a"], "KEY=JSON"),
+        (["--param", "a=b"], "needs quotes"),
+        (["--params", '{"a": NaN}'], "params"),
+        (["--env", "A"], "NAME=VALUE"),
+        (["--env", "MY_SECRET=1"], "MY_SECRET"),
+        (["--name", "Not A Name"], "name"),
+    ],
+)
+def test_bad_options_are_refused_and_nothing_is_submitted(
+    submit: Callable[..., Result], store: JobStore, options: list[str], message: str
+) -> None:
+    result = submit(*options)
+
+    assert result.exit_code == 2
+    assert message in result.stderr
+    assert "Traceback" not in result.output
+    assert store.jobs() == []
+
+
+@pytest.mark.parametrize("entry", ["my_module", "no_such_module:experiment", "my_module:nothing"])
+def test_an_entry_that_no_task_could_import_is_refused(
+    submit: Callable[..., Result], store: JobStore, entry: str
+) -> None:
+    result = submit(entry=entry)
+
+    assert result.exit_code == 2
+    assert result.stderr.startswith("Error: ")
+    assert store.jobs() == []
+
+
+def test_a_model_dir_in_use_is_refused_with_the_job_that_has_it(submit: Callable[..., Result], job_id: str) -> None:
+    result = submit()
+
+    assert result.exit_code == 2
+    assert job_id in result.stderr
+
+
+def test_a_detached_submit_prints_the_id_alone(run: Run, job_id: str) -> None:
+    status = json.loads(run("status", job_id, "--json").stdout)
+
+    assert status["id"] == job_id
+    assert status["state"] == "PENDING"
+    assert status["params"] == {"hidden_units": [10, 10]}
+    assert [task["place"] for task in status["tasks"]] == []
+
+
+def test_params_come_from_a_file_and_single_ones_win(run: Run, submit: Callable[..., Result], tmp_path: Path) -> None:
+    (tmp_path / "params.json").write_text('{"rate": 0.1, "name": "a"}')
+
+    job_id = submit("--params", f"@{tmp_path}/params.json", "--param", 'name="b"').stdout.strip()
+
+    assert json.loads(run("status", job_id, "--json").stdout)["params"] == {"rate": 0.1, "name": "b"}
+
+
+def test_the_list_has_every_job(run: Run, job_id: str) -> None:
+    assert [job["id"] for job in json.loads(run("list", "--json").stdout)] == [job_id]
+    assert job_id in run("list").stdout
+
+
+def test_a_status_for_people_says_the_state_and_why(run: Run, job_id: str) -> None:
+    result = run("status", job_id)
+
+    assert result.exit_code == 0
+    assert "PENDING (SUBMITTED)" in result.stdout
+
+
+def test_logs_name_the_task_that_wrote_them(run: Run, store: JobStore, job_id: str) -> None:
+    place = store.job(job_id).spec.roster[1]
+    store.append_logs(job_id, 1, place, ["hello"])
+
+    assert run("logs", job_id).stdout == "worker:0 | hello\n"
+    line = json.loads(run("logs", job_id, "--json").stdout)
+    assert (line["place"], line["generation"], line["line"]) == ("worker:0", 1, "hello")
+
+
+def test_cancel_asks_the_coordinator(run: Run, store: JobStore, job_id: str) -> None:
+    result = run("cancel", job_id)
+
+    assert result.exit_code == 0
+    assert store.job(job_id).cancel
+
+
+def test_checkpoints_are_those_of_the_model_dir(run: Run, job_id: str, tmp_path: Path) -> None:
+    for suffix in ("index", "data-00000-of-00001"):
+        (tmp_path / "model" / f"model.ckpt-7.{suffix}").write_bytes(b"x")
+
+    (checkpoint,) = json.loads(run("checkpoints", job_id, "--json").stdout)
+
+    assert checkpoint["step"] == 7
+    assert checkpoint["modified_at"].endswith("+00:00")
+    assert "model.ckpt-7" in run("checkpoints", job_id).stdout
+
+
+class Submit:
+    """A `runner submit` that follows its job, in a process of its own."""
+
+    def __init__(self, store: JobStore, settings: Settings, tmp_path: Path) -> None:
+        self._store = store
+        command = [sys.executable, "-m", "runner.cli", "submit", "my_module:experiment", "--model-dir"]
+        self.process = subprocess.Popen(
+            [*command, str(tmp_path / "model")],
+            env={**os.environ, "RUNNER_REDIS_URL": settings.redis_url},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        assert self.process.stderr is not None
+        self.first_line = self.process.stderr.readline()
+        (self.job,) = store.jobs()
+
+    def end_job(self, state: State, reason: Reason, message: str) -> None:
+        assert self._store.transition(self._store.take_over(), self.job, state, reason, message)
+
+
+@pytest.fixture
+def followed(run: Run, store: JobStore, settings: Settings, tmp_path: Path) -> Iterator[Submit]:
+    assert run("list").exit_code == 0  # the working directory is that of `run`
+    followed = Submit(store, settings, tmp_path)
+    yield followed
+    followed.process.kill()
+    followed.process.communicate()
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "exit_code"),
+    [
+        (State.SUCCEEDED, Reason.COMPLETED, 0),
+        (State.FAILED, Reason.TASK_FAILED, 1),
+        (State.CANCELLED, Reason.CANCEL_REQUESTED, 4),
+    ],
+)
+def test_a_followed_submit_prints_the_log_and_exits_as_the_job_does(
+    followed: Submit, store: JobStore, state: State, reason: Reason, exit_code: int
+) -> None:
+    store.append_logs(followed.job.id, 1, followed.job.spec.roster[0], ["hello"])
+
+    followed.end_job(state, reason, "so it went")
+
+    stdout, stderr = followed.process.communicate(timeout=60)
+    assert followed.process.returncode == exit_code
+    assert stdout == "chief:0 | hello\n"
+    assert "so it went" in stderr
+    assert "Traceback" not in stderr
+
+
+def test_an_interrupted_submit_leaves_the_job_and_says_how_to_come_back(followed: Submit, store: JobStore) -> None:
+    followed.process.send_signal(signal.SIGINT)
+
+    _, stderr = followed.process.communicate(timeout=60)
+    assert followed.process.returncode == 130
+    assert f"runner logs -f {followed.job.id}" in stderr
+    assert "Traceback" not in stderr
+    assert not store.job(followed.job.id).state.is_terminal
+
+
+@pytest.fixture
+def runtime() -> Iterator[dict[str, str]]:
+    """The environment of a user whose runtime directory is empty; its path is short enough for a socket."""
+    with TemporaryDirectory(prefix="up-") as path:
+        yield {**os.environ, "XDG_RUNTIME_DIR": path}
+
+
+def command(*arguments: str, env: dict[str, str]) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [sys.executable, "-m", "runner.cli", *arguments], env=env, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_up_serves_the_commands_of_its_user_until_it_is_stopped(
+    runtime: dict[str, str], number: signal.Signals
+) -> None:
+    arguments = [sys.executable, "-m", "runner.cli", "up", "--slots", "1"]
+    options: dict[str, Any] = {"env": runtime, "stdout": subprocess.PIPE, "text": True, "start_new_session": True}
+    with subprocess.Popen(arguments, **options) as up:
+        assert up.stdout is not None
+        assert "Up with 1 slots" in up.stdout.readline()
+        pids = [process.pid for process in psutil.Process(up.pid).children(recursive=True)]
+
+        listed = command("list", "--json", env=runtime)
+        second = command("up", env=runtime)
+        os.killpg(up.pid, number)
+
+        assert (listed.returncode, json.loads(listed.stdout)) == (0, [])
+        assert second.returncode == 1
+        assert "already runs" in second.stderr
+        assert up.wait(60) == 0
+    assert len(pids) == 3
+    wait_until(lambda: not any(is_running(pid) for pid in pids))
+
+
+def test_up_refuses_a_redis_url_under_which_nobody_would_find_it(runtime: dict[str, str]) -> None:
+    result = command("up", env={**runtime, "RUNNER_REDIS_URL": "redis://localhost"})
+
+    assert result.returncode == 2
+    assert "RUNNER_REDIS_URL" in result.stderr
