@@ -90,7 +90,7 @@ class GradientAverager:
         gradients = [tf.convert_to_tensor(gradient) for gradient, _ in grads_and_vars if gradient is not None]
         losses, self._losses = self._losses, []
         riders = [tf.cast(self._valid, tf.float32), *(tf.cast(loss, tf.float32) for loss in losses)]
-        # A second optimizer waits for the first one's gate: a step that ends the training must leave no collective behind.
+        # A second optimizer waits for the first one's gate: a step that ends the training leaves no collective behind.
         with tf.name_scope("average_gradients"), tf.control_dependencies([self._gate] if self.has_averaged else []):
             means = self._reduce_in_buckets([*riders, *gradients])
             with tf.control_dependencies(means):

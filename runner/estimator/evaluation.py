@@ -129,21 +129,5 @@ def _metrics(spec: EstimatorSpec) -> tuple[Any, dict[str, Any]]:
     """One op that updates all metrics, and their values by name."""
     if LOSS_METRIC in spec.eval_metric_ops:
         raise ValueError(f"Metric with name {LOSS_METRIC!r} is not allowed, because the Estimator adds it by itself.")
-    values, updates = {}, []
-    for name, metric in {**spec.eval_metric_ops, LOSS_METRIC: _v1.metrics.mean(spec.loss)}.items():
-        if hasattr(metric, "result"):  # a tf_keras metric
-            _make_local(metric.variables)
-            values[name], metric_updates = metric.result(), metric.updates
-            updates += metric_updates
-        else:
-            values[name], update = metric
-            updates.append(update)
-    return tf.group(*updates), values
-
-
-def _make_local(variables: Sequence[Any]) -> None:
-    """Metrics start from zero in every evaluation and are no part of a checkpoint."""
-    local = {variable.ref() for variable in _v1.local_variables()}
-    for variable in variables:
-        if variable.ref() not in local:
-            _v1.add_to_collection(_v1.GraphKeys.LOCAL_VARIABLES, variable)
+    metrics = {**spec.eval_metric_ops, LOSS_METRIC: _v1.metrics.mean(spec.loss)}
+    return tf.group(*(update for _, update in metrics.values())), {name: value for name, (value, _) in metrics.items()}

@@ -238,7 +238,7 @@ def replicas_of(config: RunConfig) -> Replicas:
 
 @functools.cache
 def _start_server(cluster: str, task_type: str, task_id: int, config: bytes) -> Any:
-    """The server of this process; TensorFlow cannot stop one, so a second train() under the same TF_CONFIG shares it."""
+    """The server of this process; TensorFlow cannot stop one, so another train() under this TF_CONFIG shares it."""
     return tf.distribute.Server(
         tf.train.ClusterSpec(json.loads(cluster)),
         job_name=task_type,

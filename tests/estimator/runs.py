@@ -1,0 +1,94 @@
+"""What the processes of tests.estimator.tasks do: `python -m tests.estimator.runs MODE MODEL_DIR ARGUMENT`."""
+
+import json
+import sys
+from typing import Any
+
+import tensorflow as tf
+
+from runner import estimator as tfe
+from tests.estimator.data import classifier, columns, iris
+
+
+def curve(model_dir: str, batch_size: int) -> None:
+    """100 steps over the data in order, every loss logged."""
+    classifier(model_dir, log_step_count_steps=1).train(lambda: iris().repeat().batch(batch_size), max_steps=100)
+
+
+def once(model_dir: str, batch_size: int) -> None:
+    """One pass over the data, which ends earlier in one task than in the other."""
+    classifier(model_dir, log_step_count_steps=1).train(lambda: iris().batch(batch_size))
+
+
+def forever(model_dir: str, _: Any) -> None:
+    """Trains until something ends it."""
+    classifier(model_dir, save_checkpoints_steps=50).train(lambda: iris().repeat().batch(50))
+
+
+def units(model_dir: str, hidden_units: list[int]) -> None:
+    """Trains a model that may differ from that of the other tasks."""
+    classifier(model_dir, hidden_units=tuple(hidden_units)).train(lambda: iris().repeat().batch(50), max_steps=5)
+
+
+def context(model_dir: str, _: Any) -> None:
+    """An input_fn that shards itself, and a shuffle that must be the same in all tasks."""
+
+    def input_fn(input_context: tf.distribute.InputContext) -> tf.data.Dataset:
+        print("CONTEXT", input_context.num_input_pipelines, input_context.input_pipeline_id)
+        return iris().shuffle(150).shard(input_context.num_input_pipelines, input_context.input_pipeline_id).batch(75)
+
+    class Labels(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]
+        def before_run(self, run_context: Any) -> Any:
+            return tf.compat.v1.train.SessionRunArgs(tf.compat.v1.get_collection("examples")[0])
+
+        def after_run(self, run_context: Any, run_values: Any) -> None:
+            print("EXAMPLES", json.dumps(run_values.results.tolist()))
+
+    def model_fn(features: Any, labels: Any, mode: str) -> tfe.EstimatorSpec:
+        values = tf.stack(list(features.values()), axis=1)
+        tf.compat.v1.add_to_collection("examples", values)
+        weight = tf.compat.v1.get_variable("weight", [4, 3], initializer=tf.compat.v1.zeros_initializer())
+        loss = tf.reduce_mean(tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=values @ weight))
+        optimizer = tf.compat.v1.train.AdamOptimizer(0.01)
+        return tfe.EstimatorSpec(
+            mode, loss=loss, train_op=optimizer.minimize(loss, tf.compat.v1.train.get_global_step())
+        )
+
+    tfe.Estimator(model_fn, model_dir, config=tfe.RunConfig()).train(input_fn, hooks=[Labels()])
+
+
+def no_optimizer(model_dir: str, _: Any) -> None:
+    """Updates a variable without an optimizer."""
+
+    def model_fn(features: Any, labels: Any, mode: str) -> tfe.EstimatorSpec:
+        weight = tf.compat.v1.get_variable("weight", [], initializer=tf.compat.v1.zeros_initializer())
+        step = tf.compat.v1.train.get_global_step().assign_add(1)
+        return tfe.EstimatorSpec(mode, loss=tf.identity(weight), train_op=tf.group(weight.assign_add(1.0), step))
+
+    tfe.Estimator(model_fn, model_dir, config=tfe.RunConfig()).train(lambda: iris().batch(50))
+
+
+def two_optimizers(model_dir: str, _: Any) -> None:
+    """Two optimizers of different kinds, clipped gradients, an embedding, and a loss that neither of them was given."""
+
+    def model_fn(features: Any, labels: Any, mode: str) -> tfe.EstimatorSpec:
+        table = tf.compat.v1.get_variable("table", [3, 2], initializer=tf.compat.v1.ones_initializer())
+        weight = tf.compat.v1.get_variable("weight", [2], initializer=tf.compat.v1.ones_initializer())
+        loss = tf.reduce_mean(tf.square(tf.reduce_sum(tf.nn.embedding_lookup(table, labels) * weight, axis=1) - 3.0))
+        step = tf.compat.v1.train.get_global_step()
+        adam, sgd = tf.compat.v1.train.AdamOptimizer(0.1), tf.compat.v1.train.GradientDescentOptimizer(0.1)
+        pairs = [
+            (tf.clip_by_norm(gradient, 1.0), variable) for gradient, variable in adam.compute_gradients(loss, [weight])
+        ]
+        train_op = tf.group(adam.apply_gradients(pairs, step), sgd.minimize(loss, var_list=[table]))
+        return tfe.EstimatorSpec(mode, loss=loss * 2.0, train_op=train_op)
+
+    config = tfe.RunConfig(log_step_count_steps=1)
+    tfe.Estimator(model_fn, model_dir, config=config).train(lambda: iris().repeat().batch(10), max_steps=20)
+
+
+if __name__ == "__main__":
+    tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.INFO)
+    assert columns
+    _, mode, directory, argument = sys.argv
+    globals()[mode](directory, json.loads(argument))

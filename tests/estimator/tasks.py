@@ -1,0 +1,74 @@
+"""Tasks of a cluster as real processes, each under its TF_CONFIG."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+from runner.cluster import Place, roster, tf_config
+
+TIMEOUT_SECS = 120
+
+
+class Task:
+    """One started task; its output is collected in a file."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", log: Path) -> None:
+        self.process = process
+        self.log = log
+
+    def wait(self) -> int:
+        return self.process.wait(TIMEOUT_SECS)
+
+    @property
+    def output(self) -> str:
+        return self.log.read_text()
+
+    @property
+    def losses(self) -> dict[int, float]:
+        """Logged losses by step."""
+        lines = (line.split() for line in self.output.splitlines() if line.startswith("INFO:tensorflow:loss = "))
+        return {int(words[5]): float(words[2].rstrip(",")) for words in lines}
+
+
+def start(stack: ExitStack, mode: str, model_dir: Path, *, workers: int, logs: Path, **extra: Any) -> dict[str, Task]:
+    """Starts the chief and the workers; they are killed, if need be, when the stack closes.
+
+    Args:
+        stack: Owns the processes.
+        mode: Name of a function of `runs`.
+        model_dir: Shared by all.
+        workers: Number of workers; 0 means one process without TF_CONFIG.
+        logs: Where the outputs go.
+        extra: Arguments of the run, by task ("chief:0") or for all ("all").
+    """
+    places = roster(workers)
+    with ExitStack() as held:
+        sockets = [held.enter_context(socket.socket()) for _ in places]
+        for each in sockets:
+            each.bind(("127.0.0.1", 0))
+        addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
+    cluster = {"chief": addresses[:1], "worker": addresses[1:]} if workers else {}
+    return {
+        str(place): _start(
+            stack, mode, model_dir, tf_config(cluster, place), logs, extra.get(str(place), extra.get("all")), place
+        )
+        for place in places
+    }
+
+
+def _start(
+    stack: ExitStack, mode: str, model_dir: Path, config: dict[str, Any], logs: Path, argument: Any, place: Place
+) -> Task:
+    log = logs / f"{model_dir.name}-{str(place).replace(':', '-')}.log"
+    environ = {**os.environ, "TF_CONFIG": json.dumps(config), "TF_CPP_MIN_LOG_LEVEL": "2"}
+    command = [sys.executable, "-m", "tests.estimator.runs", mode, str(model_dir), json.dumps(argument)]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, env=environ, stdout=output, stderr=subprocess.STDOUT)
+    stack.callback(process.wait)
+    stack.callback(process.kill)
+    return Task(process, log)

@@ -1,0 +1,113 @@
+"""Synchronous training over tasks, each a real process."""
+
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from tests.estimator.data import N_EXAMPLES, iris
+from tests.estimator.tasks import Task, start
+from tests.waiting import wait_until
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    """Owns the processes of a test: none outlives it."""
+    with ExitStack() as stack:
+        yield stack
+
+
+def outputs(tasks: dict[str, Task]) -> str:
+    return "\n".join(f"== {name}\n{task.output}" for name, task in tasks.items())
+
+
+def test_a_chief_and_a_worker_follow_the_curve_of_one_process(stack: ExitStack, tmp_path: Path) -> None:
+    pair = start(stack, "curve", tmp_path / "pair", workers=1, logs=tmp_path, all=50)
+    assert [task.wait() for task in pair.values()] == [0, 0], outputs(pair)
+    (tmp_path / "one").mkdir()
+    for path in (tmp_path / "pair").glob("model.ckpt-0.*"):
+        shutil.copy(path, tmp_path / "one")  # the same initial weights
+
+    one = start(stack, "curve", tmp_path / "one", workers=0, logs=tmp_path, all=100)["chief:0"]
+    assert one.wait() == 0, one.output
+
+    ours, reference = pair["chief:0"].losses, one.losses
+    assert list(ours) == list(reference) == list(range(1, 101))
+    np.testing.assert_allclose(list(ours.values()), list(reference.values()), rtol=1e-4)
+    assert pair["worker:0"].losses == ours
+
+
+def test_the_chief_alone_writes_and_starts_with_step_0(stack: ExitStack, tmp_path: Path) -> None:
+    tasks = start(stack, "once", tmp_path / "model", workers=1, logs=tmp_path, all=50)
+
+    assert [task.wait() for task in tasks.values()] == [0, 0], outputs(tasks)
+    # 150 examples in batches of 50 are three batches: both have one in step 1, and only the chief has one for step 2.
+    assert {int(path.stem.rpartition("-")[2]) for path in (tmp_path / "model").glob("*.index")} == {0, 1}
+    assert len(list((tmp_path / "model").glob("events.*"))) == 1
+    assert "Saving checkpoints" not in tasks["worker:0"].output
+    assert "Restoring parameters from" in tasks["worker:0"].output
+    assert tf.train.latest_checkpoint(str(tmp_path / "model")) == str(tmp_path / "model" / "model.ckpt-1")
+
+
+def test_shards_of_one_shuffle_make_up_the_data_set(stack: ExitStack, tmp_path: Path) -> None:
+    tasks = start(stack, "context", tmp_path / "model", workers=1, logs=tmp_path)
+
+    assert [task.wait() for task in tasks.values()] == [0, 0], outputs(tasks)
+    examples = []
+    for index, task in enumerate(tasks.values()):
+        assert f"CONTEXT 2 {index}" in task.output
+        (line,) = [line for line in task.output.splitlines() if line.startswith("EXAMPLES")]
+        examples += json.loads(line.removeprefix("EXAMPLES "))
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        features, _ = tf.compat.v1.data.make_one_shot_iterator(iris().batch(N_EXAMPLES)).get_next()
+        expected = session.run(tf.stack(list(features.values()), axis=1)).tolist()
+    assert sorted(examples) == sorted(expected)
+    assert examples != expected
+
+
+@pytest.mark.parametrize("victim", ["worker:0", "chief:0"])
+def test_a_killed_task_fails_the_other_at_once(stack: ExitStack, tmp_path: Path, victim: str) -> None:
+    tasks = start(stack, "forever", tmp_path / "model", workers=1, logs=tmp_path)
+    wait_until(lambda: 101 in tasks["chief:0"].losses, lambda: outputs(tasks))
+
+    tasks[victim].process.kill()
+
+    (survivor,) = [task for name, task in tasks.items() if name != victim]
+    assert survivor.wait() == 1
+    assert "PeerLostError" in survivor.output
+    latest = tf.train.latest_checkpoint(str(tmp_path / "model"))
+    assert latest is not None
+    assert tf.train.load_variable(latest, "global_step") % 50 == 0
+
+
+def test_a_task_with_another_model_is_refused(stack: ExitStack, tmp_path: Path) -> None:
+    extra = {"chief:0": [10, 10], "worker:0": [10, 10, 10]}
+    tasks = start(stack, "units", tmp_path / "model", workers=1, logs=tmp_path, **extra)
+
+    assert tasks["worker:0"].wait() == 1
+    assert "has other variables than the chief's" in tasks["worker:0"].output
+    assert tasks["chief:0"].wait() == 1
+    assert "PeerLostError" in tasks["chief:0"].output
+
+
+def test_updates_without_an_optimizer_are_refused(stack: ExitStack, tmp_path: Path) -> None:
+    tasks = start(stack, "no_optimizer", tmp_path / "model", workers=1, logs=tmp_path)
+
+    assert [task.wait() for task in tasks.values()] == [1, 1]
+    assert all("model_fn called no apply_gradients" in task.output for task in tasks.values()), outputs(tasks)
+    assert not (tmp_path / "model").exists()
+
+
+def test_three_tasks_with_two_optimizers_keep_in_step(stack: ExitStack, tmp_path: Path) -> None:
+    tasks = start(stack, "two_optimizers", tmp_path / "model", workers=2, logs=tmp_path)
+
+    assert [task.wait() for task in tasks.values()] == [0, 0, 0], outputs(tasks)
+    chief = tasks["chief:0"].losses
+    assert list(chief) == list(range(1, 21))
+    assert chief == tasks["worker:0"].losses == tasks["worker:1"].losses
+    assert chief[20] < chief[1]

@@ -1,0 +1,235 @@
+"""Evaluation and prediction from checkpoints, those of the real tf.estimator included, and those that do not fit."""
+
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from runner.errors import CheckpointNotFoundError
+from tests.estimator.data import N_EXAMPLES, classifier, eval_input_fn, iris, train_input_fn
+
+FIXTURES = Path(__file__).parent.parent / "fixtures"
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model_dir of DNNClassifier [10, 10] at step 200; not to be changed."""
+    model_dir = tmp_path_factory.mktemp("trained")
+    classifier(model_dir).train(train_input_fn, steps=200)
+    return model_dir
+
+
+@pytest.fixture
+def model_dir(trained: Path, tmp_path: Path) -> Path:
+    """A copy of the trained model_dir."""
+    return Path(shutil.copytree(trained, tmp_path / "model"))
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(directory)): path.read_bytes() for path in directory.rglob("*") if path.is_file()}
+
+
+def test_a_checkpoint_of_the_real_tf_estimator_evaluates_and_predicts_alike(tmp_path: Path) -> None:
+    model_dir = shutil.copytree(FIXTURES / "iris_tf215", tmp_path / "model")
+    expected = json.loads((FIXTURES / "iris_tf215_expected.json").read_text())
+    estimator = classifier(model_dir)
+
+    metrics = estimator.evaluate(eval_input_fn)
+    predictions = list(estimator.predict(eval_input_fn))
+
+    assert {name: float(value) for name, value in metrics.items()} == pytest.approx(expected["evaluate"], abs=1e-5)
+    assert len(predictions) == N_EXAMPLES
+    for ours, theirs in zip(predictions, expected["predict"], strict=True):
+        for name, values in theirs.items():
+            np.testing.assert_allclose(ours[name], values, atol=1e-5)
+
+
+def test_a_checkpoint_of_the_real_tf_estimator_goes_on_training_with_its_slots(tmp_path: Path) -> None:
+    model_dir = shutil.copytree(FIXTURES / "iris_tf215", tmp_path / "model")
+    slot = "training/Adagrad/dnn/logits/bias/accumulator"
+    before = tf.train.load_variable(str(model_dir), slot)
+
+    classifier(model_dir).train(train_input_fn, steps=1)
+
+    after = tf.train.load_variable(str(model_dir), slot)
+    assert tf.train.load_variable(str(model_dir), "global_step") == 201
+    assert (after >= before).all()
+    assert (after - before < 1).all()
+
+
+def test_a_checkpoint_loads_with_tensorflows_own_tools(trained: Path) -> None:
+    reader = tf.train.load_checkpoint(str(trained))
+
+    assert tf.train.latest_checkpoint(str(trained)) == f"{trained}/model.ckpt-200"
+    assert reader.get_tensor("global_step") == 200
+    assert reader.get_tensor("dnn/hiddenlayer_0/kernel").shape == (4, 10)
+    with tf.Graph().as_default():
+        assert tf.compat.v1.train.import_meta_graph(f"{trained}/model.ckpt-200.meta") is not None
+
+
+def test_evaluation_returns_and_writes_the_metrics(model_dir: Path) -> None:
+    metrics = classifier(model_dir).evaluate(eval_input_fn, name="test")
+
+    (path,) = (model_dir / "eval_test").iterdir()
+    written = {
+        value.tag: value
+        for event in tf.compat.v1.train.summary_iterator(str(path))
+        for value in event.summary.value
+        if event.step == 200
+    }
+    assert {name: value.dtype for name, value in metrics.items()} == {
+        "accuracy": np.float32,
+        "average_loss": np.float32,
+        "loss": np.float32,
+        "global_step": np.int64,
+    }
+    assert metrics["accuracy"] >= 0.9
+    assert set(written) == {"accuracy", "average_loss", "loss", "checkpoint_path"}
+    assert written["accuracy"].simple_value == metrics["accuracy"]
+    assert tf.make_ndarray(written["checkpoint_path"].tensor) == f"{model_dir}/model.ckpt-200".encode()
+
+
+def test_evaluation_stops_after_its_steps(
+    model_dir: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("tensorflow"), "propagate", True)
+    caplog.set_level(logging.INFO, logger="tensorflow")
+
+    classifier(model_dir).evaluate(lambda: iris().batch(50).repeat(), steps=2)
+
+    assert [message for message in caplog.messages if message.startswith("Evaluation [")] == [
+        "Evaluation [1/2]",
+        "Evaluation [2/2]",
+    ]
+    with pytest.raises(ValueError, match="Must specify steps > 0, given: 0"):
+        classifier(model_dir).evaluate(eval_input_fn, steps=0)
+
+
+def test_predictions_have_the_keys_and_types_of_the_original(model_dir: Path) -> None:
+    prediction = next(classifier(model_dir).predict(eval_input_fn))
+
+    assert {name: (value.dtype, value.shape) for name, value in prediction.items()} == {
+        "logits": (np.dtype(np.float32), (3,)),
+        "probabilities": (np.dtype(np.float32), (3,)),
+        "class_ids": (np.dtype(np.int64), (1,)),
+        "classes": (np.dtype(object), (1,)),
+        "all_class_ids": (np.dtype(np.int32), (3,)),
+        "all_classes": (np.dtype(object), (3,)),
+    }
+
+
+def test_predict_keys_select_and_batches_stay_whole_if_asked(model_dir: Path) -> None:
+    estimator = classifier(model_dir)
+
+    one = next(estimator.predict(eval_input_fn, predict_keys=["class_ids"]))
+    batch = next(estimator.predict(eval_input_fn, predict_keys="logits", yield_single_examples=False))
+
+    assert list(one) == ["class_ids"]
+    assert batch["logits"].shape == (50, 3)
+    with pytest.raises(ValueError, match=r"Expected to run at least one output from dict_keys\(\['logits'.*'nope'"):
+        next(estimator.predict(eval_input_fn, predict_keys=["nope"]))
+
+
+def test_without_a_checkpoint_initial_weights_are_evaluated(tmp_path: Path) -> None:
+    estimator = classifier(tmp_path / "none")
+
+    assert estimator.latest_checkpoint() is None
+    assert estimator.evaluate(eval_input_fn)["global_step"] == 0
+
+
+def test_a_lost_checkpoint_file_means_the_newest_complete_checkpoint(
+    model_dir: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (model_dir / "checkpoint").unlink()
+
+    assert classifier(model_dir).evaluate(eval_input_fn)["global_step"] == 200
+    assert any("has no `checkpoint` file" in message for message in caplog.messages)
+
+
+def test_a_checkpoint_file_that_names_lost_files_is_an_error(model_dir: Path) -> None:
+    (model_dir / "model.ckpt-200.index").unlink()
+
+    with pytest.raises(CheckpointNotFoundError, match=r"names .*model\.ckpt-200, but .* complete steps: \[1\]"):
+        classifier(model_dir).train(train_input_fn, steps=1)
+
+
+def test_a_bad_checkpoint_path_is_refused(model_dir: Path) -> None:
+    with pytest.raises(ValueError, match="The passed save_path is not a valid checkpoint: /nonexistent/model.ckpt-1"):
+        classifier(model_dir).evaluate(eval_input_fn, checkpoint_path="/nonexistent/model.ckpt-1")
+
+
+def train(estimator: Any) -> Any:
+    return estimator.train(train_input_fn, steps=200)
+
+
+def evaluate(estimator: Any) -> Any:
+    return estimator.evaluate(eval_input_fn)
+
+
+def predict(estimator: Any) -> Any:
+    return next(estimator.predict(eval_input_fn))
+
+
+@pytest.mark.parametrize("call", [train, evaluate, predict])
+def test_a_model_of_another_shape_is_refused_before_anything_changes(
+    model_dir: Path, call: Callable[[Any], Any]
+) -> None:
+    before = contents(model_dir)
+
+    with pytest.raises(tf.errors.InvalidArgumentError) as error:
+        call(classifier(model_dir, hidden_units=(20, 20)))
+
+    message = error.value.message
+    assert (
+        "tensor_name = dnn/hiddenlayer_0/bias; shape in shape_and_slice spec [20] "
+        "does not match the shape stored in checkpoint: [10]"
+    ) in message
+    for name in ("hiddenlayer_0/bias", "hiddenlayer_0/kernel", "hiddenlayer_1/bias", "hiddenlayer_1/kernel"):
+        assert f"tensor_name = dnn/{name};" in message
+    assert "tensor_name = dnn/logits/kernel;" in message
+    assert "tensor_name = dnn/logits/bias;" not in message
+    assert f"{model_dir}/model.ckpt-200" in message
+    assert contents(model_dir) == before
+
+
+@pytest.mark.parametrize("call", [train, evaluate, predict])
+def test_a_model_with_more_layers_names_what_is_missing(model_dir: Path, call: Callable[[Any], Any]) -> None:
+    before = contents(model_dir)
+
+    with pytest.raises(tf.errors.NotFoundError, match="Key dnn/hiddenlayer_2/bias not found in checkpoint") as error:
+        call(classifier(model_dir, hidden_units=(10, 10, 10)))
+
+    assert "dnn/hiddenlayer_2/kernel float32 [10,10]" in error.value.message
+    assert contents(model_dir) == before
+
+
+def test_all_kinds_of_differences_are_listed_together(model_dir: Path) -> None:
+    with pytest.raises(tf.errors.InvalidArgumentError) as error:
+        classifier(model_dir, hidden_units=(20,)).train(train_input_fn, steps=1)
+
+    message = error.value.message
+    misfits, _, unexpected = message.partition("Unexpected tensors in the checkpoint:")
+    assert "tensor_name = dnn/logits/kernel; shape in shape_and_slice spec [20,3]" in misfits
+    assert "dnn/hiddenlayer_1/kernel float32 [10,10]" in unexpected
+
+
+def test_a_model_with_fewer_tensors_trains_with_one_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logging.getLogger("tensorflow"), "propagate", True)
+    classifier(tmp_path, hidden_units=(10, 10, 3)).train(train_input_fn, steps=1)
+    caplog.clear()
+
+    with pytest.raises(tf.errors.InvalidArgumentError):
+        classifier(tmp_path, hidden_units=(10, 7)).train(train_input_fn, steps=1)
+    classifier(tmp_path, hidden_units=(10, 10, 3)).evaluate(eval_input_fn)
+
+    assert not [
+        record for record in caplog.records if record.levelno >= logging.WARNING and "Unexpected" in record.message
+    ]

@@ -1,0 +1,300 @@
+"""What train() leaves in model_dir, logs, and does at its ends."""
+
+import logging
+import re
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from runner import estimator as tfe
+from runner.errors import ModelDirError
+from tests.estimator.data import FEATURES, classifier, iris, train_input_fn
+
+
+@pytest.fixture(autouse=True)
+def info_log(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> pytest.LogCaptureFixture:
+    """The log of TensorFlow's logger at INFO, which does not propagate by itself."""
+    monkeypatch.setattr(logging.getLogger("tensorflow"), "propagate", True)
+    caplog.set_level(logging.INFO, logger="tensorflow")
+    return caplog
+
+
+def steps_of(model_dir: Path) -> list[int]:
+    return sorted(int(path.stem.rpartition("-")[2]) for path in model_dir.glob("model.ckpt-*.index"))
+
+
+def linear_model_fn(features: Any, labels: Any, mode: str, params: dict[str, Any]) -> tfe.EstimatorSpec:
+    """One weight, so that a loss can be worked out by hand."""
+    weight = tf.compat.v1.get_variable("weight", [], initializer=tf.compat.v1.zeros_initializer())
+    predictions = {"y": weight * features["x"]}
+    if mode == tfe.ModeKeys.PREDICT:
+        return tfe.EstimatorSpec(mode, predictions=predictions)
+    loss = tf.reduce_mean(tf.square(predictions["y"] - labels)) * params.get("scale", 1.0)
+    optimizer = tf.compat.v1.train.GradientDescentOptimizer(0.1)
+    train_op = optimizer.minimize(loss, global_step=tf.compat.v1.train.get_global_step())
+    return tfe.EstimatorSpec(mode, predictions=predictions, loss=loss, train_op=train_op)
+
+
+def linear_input_fn() -> tf.data.Dataset:
+    return tf.data.Dataset.from_tensors(({"x": [1.0, 2.0]}, [2.0, 4.0])).repeat(10)
+
+
+def test_a_fresh_run_of_200_steps_leaves_exactly_the_files_of_the_specification(
+    tmp_path: Path, info_log: pytest.LogCaptureFixture
+) -> None:
+    model_dir = tmp_path / "iris"
+    estimator = classifier(model_dir)
+    assert not model_dir.exists()
+
+    assert estimator.train(train_input_fn, steps=200) is estimator
+
+    names = sorted(path.name for path in model_dir.iterdir())
+    events = [name for name in names if name.startswith("events.out.tfevents.")]
+    checkpoints = [
+        f"model.ckpt-{step}.{part}" for step in (1, 200) for part in ("data-00000-of-00001", "index", "meta")
+    ]
+    assert len(events) == 1
+    assert names == sorted(["checkpoint", "graph.pbtxt", *events, *checkpoints])
+    text = (model_dir / "checkpoint").read_text()
+    assert text.splitlines() == [
+        'model_checkpoint_path: "model.ckpt-200"',
+        'all_model_checkpoint_paths: "model.ckpt-1"',
+        'all_model_checkpoint_paths: "model.ckpt-200"',
+    ]
+    infos = [record.getMessage() for record in info_log.records if record.levelno == logging.INFO]
+    messages = [re.sub(r"\d+\.\d+(e-\d+)?", "X", message) for message in infos if "config" not in message]
+    assert messages == [
+        "Calling model_fn.",
+        "Done calling model_fn.",
+        "Create CheckpointSaverHook.",
+        "Graph was finalized.",
+        "Running local_init_op.",
+        "Done running local_init_op.",
+        f"Saving checkpoints for 1 into {model_dir}/model.ckpt.",
+        "loss = X, step = 1",
+        *[message for message in messages if message.startswith("global_step/sec: ")],
+        "loss = X, step = 101 (X sec)",
+        f"Saving checkpoints for 200 into {model_dir}/model.ckpt.",
+        "Loss for final step: X.",
+    ]
+    assert estimator.latest_checkpoint() == f"{model_dir}/model.ckpt-200"
+
+
+def test_events_hold_graph_summaries_at_1_and_101_and_session_logs(tmp_path: Path) -> None:
+    classifier(tmp_path).train(train_input_fn, steps=200)
+
+    (path,) = tmp_path.glob("events.*")
+    events = list(tf.compat.v1.train.summary_iterator(str(path)))
+    kinds = [event.WhichOneof("what") for event in events]
+    tags = {step: {v.tag for e in events for v in e.summary.value if e.step == step} for step in (1, 101)}
+    layers = ("dnn/hiddenlayer_0", "dnn/hiddenlayer_1", "dnn/logits")
+    expected = {f"{layer}/{tag}" for layer in layers for tag in ("activation", "fraction_of_zero_values")} | {"loss"}
+    session_logs = [(e.step, e.session_log.status) for e in events if e.WhichOneof("what") == "session_log"]
+    assert kinds[:3] == ["file_version", "graph_def", "meta_graph_def"]
+    assert tags == {1: expected, 101: expected | {"global_step/sec"}}
+    start, checkpoint = tf.compat.v1.SessionLog.START, tf.compat.v1.SessionLog.CHECKPOINT
+    assert sorted(session_logs) == [(1, start), (1, checkpoint), (200, checkpoint)]
+
+
+def test_a_second_run_resumes_from_the_latest_checkpoint(tmp_path: Path, info_log: pytest.LogCaptureFixture) -> None:
+    classifier(tmp_path).train(train_input_fn, steps=200)
+    info_log.clear()
+
+    classifier(tmp_path).train(train_input_fn, steps=200)
+
+    assert f"Restoring parameters from {tmp_path}/model.ckpt-200" in info_log.messages
+    assert steps_of(tmp_path) == [1, 200, 201, 400]
+    assert [message for message in info_log.messages if message.startswith("loss = ")][0].endswith("step = 201")
+    assert len(list(tmp_path.glob("events.*"))) == 2
+
+
+def test_resuming_for_one_step_saves_it_once(tmp_path: Path, info_log: pytest.LogCaptureFixture) -> None:
+    classifier(tmp_path).train(train_input_fn, steps=1)
+    classifier(tmp_path).train(train_input_fn, steps=1)
+
+    saved = [message for message in info_log.messages if message.startswith("Saving checkpoints")]
+    assert [message.split()[3] for message in saved] == ["1", "2"]
+
+
+def test_max_steps_that_are_reached_skip_the_training(tmp_path: Path, info_log: pytest.LogCaptureFixture) -> None:
+    classifier(tmp_path).train(train_input_fn, max_steps=10)
+    info_log.clear()
+
+    classifier(tmp_path).train(train_input_fn, max_steps=10)
+
+    assert info_log.messages[-1] == "Skipping training since max_steps has already saved."
+    assert steps_of(tmp_path) == [1, 10]
+
+
+def test_the_newest_checkpoints_are_kept_and_a_later_run_counts_those_of_an_earlier_one(tmp_path: Path) -> None:
+    config = {"save_checkpoints_steps": 20, "keep_checkpoint_max": 2}
+
+    classifier(tmp_path, **config).train(train_input_fn, max_steps=90)
+    first = steps_of(tmp_path)
+    classifier(tmp_path, **config).train(train_input_fn, max_steps=140)
+
+    assert first == [80, 90]
+    assert steps_of(tmp_path) == [130, 140]
+
+
+def test_five_checkpoints_are_kept_by_default(tmp_path: Path) -> None:
+    classifier(tmp_path, save_checkpoints_steps=10).train(train_input_fn, steps=100)
+
+    assert steps_of(tmp_path) == [60, 70, 80, 90, 100]
+
+
+def test_without_a_schedule_there_are_only_events(tmp_path: Path) -> None:
+    classifier(tmp_path, save_checkpoints_secs=None).train(train_input_fn, steps=5)
+
+    assert [path.name.split(".")[0] for path in tmp_path.iterdir()] == ["events"]
+
+
+def test_without_graph_def_there_is_neither_meta_nor_graph(tmp_path: Path) -> None:
+    classifier(tmp_path, checkpoint_save_graph_def=False).train(train_input_fn, steps=3)
+
+    assert not list(tmp_path.glob("*.meta"))
+    assert not (tmp_path / "graph.pbtxt").exists()
+
+
+def test_the_end_of_the_input_ends_the_training_with_a_checkpoint(tmp_path: Path) -> None:
+    classifier(tmp_path).train(lambda: iris().batch(50))
+
+    assert steps_of(tmp_path) == [1, 3]
+
+
+def test_a_custom_model_fn_trains_as_worked_out_by_hand(tmp_path: Path) -> None:
+    estimator = tfe.Estimator(linear_model_fn, str(tmp_path), params={"scale": 1.0})
+
+    estimator.train(linear_input_fn, steps=1)
+
+    # The gradient of mean((w x - 2 x)^2) at w = 0 is mean(-4 x^2) = -10.
+    assert tf.train.load_variable(str(tmp_path), "weight") == pytest.approx(1.0)
+    assert next(estimator.predict(linear_input_fn)) == {"y": pytest.approx(1.0)}
+
+
+def test_hooks_and_listeners_are_told_in_order(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    class Hook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]
+        def begin(self) -> None:
+            told.append("begin")
+
+        def after_create_session(self, session: Any, coord: Any) -> None:
+            told.append("session")
+
+        def before_run(self, run_context: Any) -> Any:
+            return tf.compat.v1.train.SessionRunArgs(tf.compat.v1.train.get_global_step())
+
+        def after_run(self, run_context: Any, run_values: Any) -> None:
+            assert isinstance(run_values.results, np.int64)
+            told.append("run")
+
+        def end(self, session: Any) -> None:
+            told.append("end")
+
+    class Listener(tf.compat.v1.train.CheckpointSaverListener):  # type: ignore[misc]
+        def before_save(self, session: Any, global_step_value: int) -> None:
+            told.append(f"before {global_step_value}")
+
+        def after_save(self, session: Any, global_step_value: int) -> bool:
+            told.append(f"after {global_step_value}")
+            return global_step_value == 2
+
+    config = tfe.RunConfig(save_checkpoints_steps=2)
+    estimator = tfe.Estimator(linear_model_fn, str(tmp_path), config=config, params={})
+    estimator.train(linear_input_fn, hooks=[Hook()], saving_listeners=[Listener()])
+
+    assert told == ["begin", "session", "run", "before 1", "after 1", "run", "before 2", "after 2", "end"]
+
+
+def test_an_error_in_a_step_reaches_the_caller_and_saves_nothing_more(tmp_path: Path) -> None:
+    class Failing(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]
+        def after_run(self, run_context: Any, run_values: Any) -> None:
+            raise RuntimeError("by the hook")
+
+    with pytest.raises(RuntimeError, match="by the hook"):
+        tfe.Estimator(linear_model_fn, str(tmp_path), params={}).train(linear_input_fn, hooks=[Failing()])
+
+    assert steps_of(tmp_path) == []
+
+
+def test_a_loss_that_is_not_a_number_is_an_error(tmp_path: Path) -> None:
+    estimator = tfe.Estimator(linear_model_fn, str(tmp_path), params={"scale": float("nan")})
+
+    with pytest.raises(tf.compat.v1.train.NanLossDuringTrainingError, match="NaN loss during training"):
+        estimator.train(linear_input_fn)
+
+    assert steps_of(tmp_path) == []
+
+
+def test_a_temporary_model_dir_is_made_and_logged(info_log: pytest.LogCaptureFixture) -> None:
+    estimator = tfe.Estimator(linear_model_fn, params={})
+
+    assert Path(estimator.model_dir).is_dir()
+    assert f"Using temporary folder as model directory: {estimator.model_dir}" in info_log.messages
+    assert info_log.messages[0] == "Using default config."
+    assert info_log.messages[-1].startswith(f"Using config: {{'_model_dir': '{estimator.model_dir}', '_tf_random_seed'")
+    Path(estimator.model_dir).rmdir()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"steps": 1, "max_steps": 1}, "Can not provide both steps and max_steps."),
+        ({"steps": 0}, "Must specify steps > 0, given: 0"),
+        ({"max_steps": -1}, "Must specify max_steps > 0, given: -1"),
+    ],
+)
+def test_impossible_steps_are_refused(tmp_path: Path, arguments: dict[str, int], message: str) -> None:
+    with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
+        classifier(tmp_path).train(train_input_fn, **arguments)
+
+
+def test_things_that_are_no_hooks_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(TypeError, match="Hooks must be a SessionRunHook, given: 1"):
+        classifier(tmp_path).train(train_input_fn, hooks=[1])
+    with pytest.raises(TypeError, match="saving_listeners must be a list of CheckpointSaverListener, given: 1"):
+        classifier(tmp_path).train(train_input_fn, saving_listeners=[1])
+
+
+def test_a_model_fn_is_checked_when_the_estimator_is_made(tmp_path: Path) -> None:
+    def without_features(labels: Any) -> None: ...
+    def without_params(features: Any) -> None: ...
+    def with_more(features: Any, more: Any) -> None: ...
+
+    for model_fn, params, message in [
+        (None, None, "model_fn must be provided to Estimator."),
+        (without_features, None, "must include features argument"),
+        (without_params, {"a": 1}, "does not include params argument, but params ({'a': 1}) is passed to Estimator."),
+        (with_more, None, "has following not expected args: ['more']"),
+    ]:
+        with pytest.raises(ValueError, match=re.escape(message)):
+            tfe.Estimator(model_fn, str(tmp_path), params=params)  # type: ignore[arg-type]
+
+
+def test_a_model_fn_that_returns_something_else_is_an_error(tmp_path: Path) -> None:
+    def model_fn(features: Any, labels: Any) -> Any:
+        return None
+
+    with pytest.raises(ValueError, match=r"^model_fn should return an EstimatorSpec\.$"):
+        tfe.Estimator(model_fn, str(tmp_path)).train(linear_input_fn)
+
+
+def test_two_model_dirs_and_urls_that_cannot_be_trained_in_are_refused(tmp_path: Path) -> None:
+    config = tfe.RunConfig(model_dir=str(tmp_path / "a"))
+
+    with pytest.raises(ValueError, match="`model_dir` are set both in constructor and `RunConfig`"):
+        tfe.Estimator(linear_model_fn, str(tmp_path / "b"), config=config, params={})
+    with pytest.raises(ModelDirError, match="nope"):
+        tfe.Estimator(linear_model_fn, "nope://models/iris", params={})
+
+
+def test_features_alone_are_an_input(tmp_path: Path) -> None:
+    features = {name: tf.constant([[1.0]]).numpy() for name in FEATURES}
+
+    prediction = next(classifier(tmp_path).predict(lambda: tf.data.Dataset.from_tensors(features)))
+
+    assert prediction["probabilities"].sum() == pytest.approx(1.0)
