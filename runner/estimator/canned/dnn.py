@@ -118,8 +118,7 @@ def _network(
         with tf.name_scope("input_from_feature_columns"):
             outputs = call(tf_keras.layers.DenseFeatures(feature_columns, name="input_layer"), features)
         for index, units in enumerate(hidden_units):
-            dense = tf_keras.layers.Dense(units, activation=activation_fn, name=f"hiddenlayer_{index}")
-            outputs = call(dense, outputs)
+            outputs = call(_dense(units, activation=activation_fn, name=f"hiddenlayer_{index}"), outputs)
             if dropout is not None and training:
                 outputs = tf.nn.dropout(outputs, rate=dropout)
             if batch_norm:
@@ -129,12 +128,17 @@ def _network(
                 )
                 outputs = call(normalization, outputs, training=training)
             _summarize(outputs, f"dnn/hiddenlayer_{index}")
-        logits = call(tf_keras.layers.Dense(logits_dimension, name="logits"), outputs)
+        logits = call(_dense(logits_dimension, name="logits"), outputs)
     _summarize(logits, "dnn/logits")
     for layer in layers:
         for update in layer.updates:
             _v1.add_to_collection(_v1.GraphKeys.UPDATE_OPS, update)
     return logits, [variable for layer in layers for variable in layer.trainable_weights]
+
+
+def _dense(units: int, **kwargs: Any) -> Any:
+    # The initializer of tf_keras draws from a generator of its own; this one follows the seed of the graph.
+    return tf_keras.layers.Dense(units, kernel_initializer=_v1.glorot_uniform_initializer(), **kwargs)
 
 
 def _summarize(values: Any, name: str) -> None:
