@@ -2,75 +2,25 @@
 
 import os
 import signal
-import socket
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
-import redis
 
-from runner.cluster import Place, TaskType
-from runner.jobs.spec import JobSpec
-from runner.jobs.state import Claim, JobRecord, Outcome, OutcomeKind, Progress, Section, Task
+from runner.jobs.state import Claim, Outcome, OutcomeKind, Progress, Section
 from runner.jobs.store import JobStore
 from runner.settings import Settings
+from tests.generation import CHIEF, Generation, redis_away
 from tests.protocol import is_running, program, wait_until
-from workers.ports import reserve_port
 from workers.supervisor import Supervisor
-
-CHIEF = Place(TaskType.CHIEF, 0)
 
 
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     """Short times between beats and before a kill."""
     return replace(settings, beat_secs=0.05, grace_secs=0.5)
-
-
-class Generation:
-    """The coordinator's side of one job's first generation."""
-
-    def __init__(self, store: JobStore, model_dir: Path, *, code: str | None = None) -> None:
-        self._store = store
-        self.epoch = store.take_over()
-        spec = JobSpec(entry="a:b", model_dir=str(model_dir), name="job", env={"COLOUR": "blue"}, code=code)
-        self.id = store.submit(spec).id
-        assert store.begin_generation(self.epoch, self.job) == 1
-
-    @property
-    def job(self) -> JobRecord:
-        return self._store.job(self.id)
-
-    @property
-    def chief(self) -> Task:
-        return self._store.tasks(self.job)[CHIEF]
-
-    @property
-    def log(self) -> list[str]:
-        lines = page = self._store.logs(self.id)
-        while page:
-            page = self._store.logs(self.id, after=page[-1].id)
-            lines = [*lines, *page]
-        return [line.line for line in lines]
-
-    def pid(self) -> int:
-        """The process that holds the place, once there is one."""
-        claim = wait_until(lambda: self.chief.claim)
-        assert claim is not None
-        return claim.pid
-
-    def seal(self) -> None:
-        assert self._store.seal(self.epoch, self.job, {"chief": ["10.0.0.1:2222"]})
-
-    def close(self) -> None:
-        assert self._store.close_generation(self.epoch, self.job)
-
-    def has_logged(self, text: str) -> Callable[[], bool]:
-        return lambda: any(text in line for line in self.log)
 
 
 @pytest.fixture
@@ -98,22 +48,6 @@ def supervisor(
         )
 
     return make
-
-
-@contextmanager
-def redis_away(settings: Settings) -> Iterator[None]:
-    """Nobody can connect to Redis, and no connection is left."""
-    socket_path = Path(settings.redis_url.removeprefix("unix://"))
-    hidden_path = socket_path.with_suffix(".hidden")
-    client: Any = redis.Redis.from_url(settings.redis_url)
-    client.ping()  # connects while that is possible
-    socket_path.rename(hidden_path)
-    try:
-        client.client_kill_filter(_type="normal", skipme=True)
-        client.close()
-        yield
-    finally:
-        hidden_path.rename(socket_path)
 
 
 Start = Callable[[Supervisor], "Future[Outcome | None]"]
@@ -423,16 +357,3 @@ def test_an_outage_of_redis_does_not_hold_up_a_chatty_process(
 
     assert future.result() == Outcome(kind=OutcomeKind.COMPLETED)
     assert generation.has_logged("lines were dropped")()
-
-
-def test_a_reserved_port_is_free_for_its_server_and_for_nobody_else() -> None:
-    with reserve_port() as port:
-        with pytest.raises(OSError, match="RUNNER_PORTS"), reserve_port((port, port)):
-            pass
-
-        with socket.socket() as server:
-            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
-            server.bind(("", port))
-            server.listen()
-            with socket.create_connection(("127.0.0.1", port)):
-                pass

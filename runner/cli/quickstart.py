@@ -1,6 +1,7 @@
 """`runner quickstart`: the whole path on this machine, from an empty directory to a trained model."""
 
 import shlex
+import signal
 import sys
 import threading
 from pathlib import Path
@@ -35,6 +36,7 @@ def quickstart_command(model_dir: str, workers: int, steps: int, *, verbose: boo
     Starts everything it needs and stops it again. On a model_dir that has a checkpoint the training goes on from there.
     """
     screen = _Screen(steps, verbose=verbose)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         screen.say(f"Starting Valkey, a coordinator and {1 + workers} slots ...")
         with LocalStack(1 + workers) as client:

@@ -1,0 +1,70 @@
+"""`runner quickstart` as a newcomer runs it: the real stack, TensorFlow and the real data."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+Quickstart = Callable[..., "subprocess.CompletedProcess[str]"]
+
+
+@pytest.fixture
+def quickstart(tmp_path: Path) -> Quickstart:
+    """Runs the command in an empty directory, without a terminal."""
+
+    def run(*options: str) -> "subprocess.CompletedProcess[str]":
+        environ = {name: value for name, value in os.environ.items() if not name.startswith("RUNNER_")}
+        command = [sys.executable, "-m", "runner.cli", "quickstart", *options]
+        return subprocess.run(command, cwd=tmp_path, env=environ, capture_output=True, text=True, check=False)
+
+    return run
+
+
+def accuracy(stdout: str) -> float:
+    return float(stdout.partition("Evaluation: accuracy ")[2].partition(",")[0])
+
+
+def test_it_trains_a_good_model_and_goes_on_where_it_stopped(quickstart: Quickstart, tmp_path: Path) -> None:
+    model_dir = tmp_path / "models" / "iris"
+
+    first = quickstart()
+
+    assert first.returncode == 0, first.stderr
+    assert accuracy(first.stdout) >= 0.9
+    assert "--steps 400" in first.stdout
+    assert (model_dir / "checkpoint").read_text().startswith('model_checkpoint_path: "model.ckpt-200"')
+
+    second = quickstart("--steps", "400", "--model-dir", str(model_dir))
+
+    assert second.returncode == 0, second.stderr
+    assert f"Restoring parameters from {model_dir}/model.ckpt-200" in second.stdout
+    assert (model_dir / "checkpoint").read_text().startswith('model_checkpoint_path: "model.ckpt-400"')
+
+    for result in (first, second):
+        # Our lines only: no control codes, and nothing of what TensorFlow prints while it starts.
+        assert "\x1b" not in result.stdout
+        assert result.stderr == ""
+        assert "tensorflow" not in result.stdout.replace("tensorboard", "")
+
+
+def test_a_failure_is_told_with_the_end_of_the_log(quickstart: Quickstart, tmp_path: Path) -> None:
+    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-9"\n')
+
+    result = quickstart("--model-dir", ".", "--workers", "0")
+
+    assert result.returncode == 1
+    assert "chief:0 | runner.errors.CheckpointNotFoundError" in result.stderr
+    assert "\nError: Job quickstart-" in result.stderr
+
+
+def test_a_model_dir_that_cannot_be_written_is_bad_input(quickstart: Quickstart, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+
+    result = quickstart("--model-dir", "file/below")
+
+    assert result.returncode == 2
+    assert "file/below" in result.stderr
+    assert "Traceback" not in result.stderr
