@@ -13,7 +13,7 @@ __all__ = ["experiment"]
 
 _FEATURES = ("SepalLength", "SepalWidth", "PetalLength", "PetalWidth")
 _BATCH_SIZE = 50
-_SEED = 7
+_SEED = 1
 """One in forty unseeded runs ends with dead units and an accuracy of 0.7."""
 
 

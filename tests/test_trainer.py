@@ -1,0 +1,206 @@
+"""The real training process, spoken to over its pipes as a supervisor does."""
+
+import os
+import subprocess
+import sys
+import textwrap
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import psutil
+import pytest
+
+from runner.cluster import TaskType
+from runner.jobs.state import Outcome, OutcomeKind, Section
+from tests.waiting import wait_until
+from workers.messages import REPORT_FD_VARIABLE, Cluster, Report, TrainerTask
+
+TIMEOUT_SECS = 120
+
+PRELUDE = """
+import os, subprocess, sys
+import tensorflow as tf
+from runner import estimator as tfe
+
+def input_fn():
+    return tf.data.Dataset.from_tensors({"x": [1.0]}).repeat(20)
+
+def model_fn(features, mode):
+    weight = tf.compat.v1.get_variable("weight", [], initializer=tf.compat.v1.ones_initializer())
+    loss = tf.square(weight * features["x"][0])
+    train_op = tf.compat.v1.train.GradientDescentOptimizer(0.1).minimize(loss, tf.compat.v1.train.get_global_step())
+    return tfe.EstimatorSpec(mode, loss=loss, train_op=train_op)
+"""
+
+
+class Trainer:
+    """A started training process."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", reports: int, log: Path) -> None:
+        self.process = process
+        self.reports = reports
+        self.log = log
+
+    def seal(self) -> None:
+        self.send(Cluster(addresses={}).model_dump_json())
+
+    def send(self, line: str) -> None:
+        assert self.process.stdin is not None
+        self.process.stdin.write(f"{line}\n".encode())
+        self.process.stdin.flush()
+
+    def read_reports(self) -> list[Report]:
+        """All reports; returns when the process has ended."""
+        with os.fdopen(self.reports, encoding="utf-8", closefd=False) as reports:
+            read = [Report.model_validate_json(line) for line in reports]
+        self.process.wait(TIMEOUT_SECS)
+        return read
+
+    def outcome(self) -> Outcome:
+        outcome = self.read_reports()[-1].outcome
+        assert outcome is not None
+        return outcome
+
+
+@pytest.fixture
+def stack() -> Iterator[ExitStack]:
+    with ExitStack() as stack:
+        yield stack
+
+
+def start(stack: ExitStack, tmp_path: Path, code: str, *, entry: str = "mine:experiment") -> Trainer:
+    """Starts a training process whose module `mine` is `code`."""
+    directory = tmp_path / "code"
+    directory.mkdir()
+    (directory / "mine.py").write_text(PRELUDE + textwrap.dedent(code))
+    reports, writer = os.pipe()
+    stack.callback(os.close, reports)
+    log = tmp_path / "log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "workers.trainer"],
+            stdin=subprocess.PIPE,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            pass_fds=[writer],
+            env={**os.environ, REPORT_FD_VARIABLE: str(writer)},
+            process_group=0,
+        )
+    os.close(writer)
+    stack.enter_context(process)
+    stack.callback(process.kill)
+    trainer = Trainer(process, reports, log)
+    task = TrainerTask(
+        job_id="job-aaaaaaaa",
+        generation=1,
+        task_type=TaskType.CHIEF,
+        index=0,
+        entry=entry,
+        params={"word": "hello"},
+        model_dir=str(tmp_path / "model"),
+        code_dir=str(directory),
+    )
+    trainer.send(task.model_dump_json())
+    return trainer
+
+
+def test_it_trains_evaluates_and_tells_its_progress(stack: ExitStack, tmp_path: Path) -> None:
+    code = """
+    def experiment(params):
+        print("params", params, "in", os.getcwd())
+        estimator = tfe.Estimator(model_fn, config=tfe.RunConfig(save_checkpoints_steps=7))
+        return tfe.Experiment(estimator, tfe.TrainSpec(input_fn, max_steps=10), tfe.EvalSpec(input_fn, steps=None))
+    """
+    trainer = start(stack, tmp_path, code)
+    trainer.seal()
+
+    reports = trainer.read_reports()
+
+    outcome = reports[-1].outcome
+    progress = [report.progress for report in reports if report.progress]
+    assert outcome is not None, trainer.log.read_text()
+    assert (outcome.kind, outcome.step) == (OutcomeKind.COMPLETED, 10)
+    assert outcome.metrics is not None
+    assert outcome.metrics["loss"] < 0.1
+    assert [p.section for p in progress][:3] == [Section.STARTUP, Section.FIRST_STEP, Section.TRAIN]
+    assert progress[2].step == 1
+    assert progress[2].loss == pytest.approx(1.0)
+    assert (progress[-1].section, progress[-1].step) == (Section.EVAL, 10)
+    assert f"params {{'word': 'hello'}} in {tmp_path / 'code'}" in trainer.log.read_text()
+    assert (tmp_path / "model" / "model.ckpt-10.index").exists()
+    assert trainer.process.returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("code", "entry", "message"),
+    [
+        ("", "nope:experiment", "ModuleNotFoundError: No module named 'nope'"),
+        ("", "mine:nope", "has no function 'nope'"),
+        ("raise RuntimeError('on import')", "mine:experiment", "RuntimeError: on import"),
+        ("def experiment(): return 3", "mine:experiment", "mine:experiment returned int; it must return an Experiment"),
+        ("def experiment(): return tfe.Experiment(1, 2)", "mine:experiment", "`estimator` must have type `Estimator`"),
+        ("def experiment(more): pass", "mine:experiment", "missing 1 required positional argument: 'more'"),
+        (
+            """
+            def experiment():
+                del os.environ["TF_CONFIG"]
+                estimator = tfe.Estimator(model_fn, model_dir="/tmp/another")
+                return tfe.Experiment(estimator, tfe.TrainSpec(input_fn))
+            """,
+            "mine:experiment",
+            "made an estimator with model_dir /tmp/another, but the job's is",
+        ),
+    ],
+)
+def test_what_cannot_be_set_up_is_a_configuration_error(
+    stack: ExitStack, tmp_path: Path, code: str, entry: str, message: str
+) -> None:
+    trainer = start(stack, tmp_path, code, entry=entry)
+    trainer.seal()
+
+    outcome = trainer.outcome()
+
+    assert outcome.kind is OutcomeKind.CONFIG_ERROR
+    assert message in outcome.message
+    assert "Traceback" in trainer.log.read_text()
+    assert not (tmp_path / "model").exists()
+
+
+def test_an_error_in_mid_training_is_a_failure_with_its_step(stack: ExitStack, tmp_path: Path) -> None:
+    code = """
+    class Failing(tf.compat.v1.train.SessionRunHook):
+        steps = 0
+        def after_run(self, run_context, run_values):
+            self.steps += 1
+            if self.steps == 3:
+                raise ValueError("in step 3")
+
+    def experiment(config):
+        return tfe.Experiment(tfe.Estimator(model_fn, config=config), tfe.TrainSpec(input_fn, hooks=[Failing()]))
+    """
+    trainer = start(stack, tmp_path, code)
+    trainer.seal()
+
+    outcome = trainer.outcome()
+
+    assert (outcome.kind, outcome.message) == (OutcomeKind.FAILED, "ValueError: in step 3")
+    assert trainer.process.returncode == 1
+
+
+def test_it_ends_with_its_supervisor_and_takes_its_children_along(stack: ExitStack, tmp_path: Path) -> None:
+    code = """
+    child = subprocess.Popen([sys.executable, "-c", "import sys; sys.stdin.read()"], stdin=subprocess.PIPE)
+    print("child", child.pid, flush=True)
+    def experiment(): ...
+    """
+    trainer = start(stack, tmp_path, code)
+    wait_until(lambda: "child " in trainer.log.read_text(), trainer.log.read_text)
+    child = psutil.Process(int(trainer.log.read_text().split("child ")[1].split()[0]))
+
+    assert trainer.process.stdin is not None
+    trainer.process.stdin.close()  # as when the supervisor dies
+
+    assert trainer.process.wait(TIMEOUT_SECS) < 0
+    psutil.wait_procs([child], timeout=TIMEOUT_SECS)
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
