@@ -18,6 +18,7 @@ __all__ = [
     "RunnerError",
     "SettingsError",
     "StaleEpochError",
+    "TrainerStartError",
     "WaitTimeoutError",
 ]
 
@@ -76,6 +77,10 @@ class JobFailedError(RunnerError, RuntimeError):
 
 class JobCancelledError(RunnerError, RuntimeError):
     """A job ended as CANCELLED."""
+
+
+class TrainerStartError(RunnerError, OSError):
+    """No training process could be started on this machine."""
 
 
 class WaitTimeoutError(RunnerError, TimeoutError):

@@ -12,7 +12,7 @@ from runner.jobs.spec import JobSpec
 from runner.jobs.state import JobRecord, Task
 from runner.jobs.store import JobStore
 from runner.settings import Settings
-from tests.protocol import wait_until
+from tests.waiting import wait_until
 
 __all__ = ["CHIEF", "Generation", "redis_away"]
 

@@ -2,16 +2,11 @@
 
 import sys
 import textwrap
-import time
-from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
 
 import psutil
 
-T = TypeVar("T")
-
-__all__ = ["is_running", "program", "wait_until"]
+__all__ = ["is_running", "program"]
 
 _PRELUDE = """
 import json, os, signal, subprocess, sys, threading
@@ -51,15 +46,6 @@ def program(directory: Path, body: str) -> list[str]:
     path = directory / "trainer.py"
     path.write_text(_PRELUDE + textwrap.dedent(body))
     return [sys.executable, "-P", str(path)]
-
-
-def wait_until(condition: Callable[[], T], *, timeout_secs: float = 60) -> T:
-    """Polls until the condition holds, and returns what it gave."""
-    give_up_at = time.monotonic() + timeout_secs
-    while not (value := condition()):
-        assert time.monotonic() < give_up_at, "the awaited event did not come"
-        time.sleep(0.01)
-    return value
 
 
 def is_running(pid: int) -> bool:

@@ -1,7 +1,5 @@
 """A coordinator with all around it: a real Valkey, supervisors played by the test, a clock that the test turns."""
 
-import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from runner.cluster import Place
@@ -118,11 +116,3 @@ class Scene:
 
     def reasons(self, job_id: str) -> list[tuple[State, Reason]]:
         return [(event.state, event.reason) for event in self.store.events(job_id)]
-
-
-def until(condition: Callable[[], bool], *, timeout_secs: float = 30) -> None:
-    """Polls until something has happened in another thread or process."""
-    deadline = time.monotonic() + timeout_secs
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {timeout_secs:g} s"
-        time.sleep(0.01)

@@ -14,7 +14,8 @@ from runner.jobs.spec import JobSpec
 from runner.jobs.state import Claim, OutcomeKind, Task
 from runner.jobs.store import JobStore
 from runner.settings import Settings
-from tests.protocol import is_running, program, wait_until
+from tests.protocol import is_running, program
+from tests.waiting import wait_until
 from workers.celery import make_app
 from workers.tasks import RUN_TASK
 

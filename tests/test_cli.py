@@ -19,7 +19,8 @@ from runner.cli import main
 from runner.jobs.state import Reason, State
 from runner.jobs.store import JobStore
 from runner.settings import Settings
-from tests.protocol import is_running, wait_until
+from tests.protocol import is_running
+from tests.waiting import wait_until
 
 Run = Callable[..., Result]
 

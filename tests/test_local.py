@@ -14,7 +14,8 @@ import pytest
 import runner
 from runner.errors import LocalStackError
 from runner.local import LocalStack
-from tests.protocol import is_running, wait_until
+from tests.protocol import is_running
+from tests.waiting import wait_until
 
 
 @pytest.fixture

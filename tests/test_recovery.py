@@ -14,7 +14,8 @@ from runner.errors import RedisUnavailableError, StaleEpochError
 from runner.jobs.state import Claim, JobRecord, Outcome, OutcomeKind, Reason, State
 from runner.jobs.store import JobStore
 from runner.settings import Settings
-from tests.scene import CHIEF, COMPLETED, KILLED, STOPPED, WORKER0, RecordingDispatcher, Scene, until
+from tests.scene import CHIEF, COMPLETED, KILLED, STOPPED, WORKER0, RecordingDispatcher, Scene
+from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -327,7 +328,7 @@ def test_run_answers_a_submission_and_stops_when_told(scene: Scene) -> None:
     thread.start()
 
     job_id = scene.submit()
-    until(lambda: scene.job(job_id).reason is Reason.WAITING_FOR_SLOTS)
+    wait_until(lambda: scene.job(job_id).reason is Reason.WAITING_FOR_SLOTS)
     stop.set()
     thread.join(30)
 

@@ -13,7 +13,8 @@ from runner.jobs.state import Claim, Outcome, OutcomeKind, Progress, Section
 from runner.jobs.store import JobStore
 from runner.settings import Settings
 from tests.generation import CHIEF, Generation, redis_away
-from tests.protocol import is_running, program, wait_until
+from tests.protocol import is_running, program
+from tests.waiting import wait_until
 from workers.supervisor import Supervisor
 
 

@@ -14,7 +14,13 @@ from pathlib import Path
 import redis
 
 from runner.cluster import Place
-from runner.errors import CodeSnapshotError, JobNotFoundError, ModelDirError, RedisUnavailableError
+from runner.errors import (
+    CodeSnapshotError,
+    JobNotFoundError,
+    ModelDirError,
+    RedisUnavailableError,
+    TrainerStartError,
+)
 from runner.jobs.snapshot import snapshot_name, unpack
 from runner.jobs.spec import JobSpec
 from runner.jobs.state import Claim, JobRecord, Outcome, OutcomeKind, Progress
@@ -35,10 +41,6 @@ _FLUSH_SECS = 5.0
 _RELEASE_SECS = 60.0
 
 _logger = logging.getLogger(__name__)
-
-
-class _StartError(Exception):
-    """No training process could be started on this machine."""
 
 
 class Supervisor:
@@ -113,7 +115,7 @@ class Supervisor:
             return self._give_up(OutcomeKind.KILLED, f"{self._worker} could not read the job's code: {error}")
         try:
             return self._train(job, code_dir)
-        except _StartError as error:
+        except TrainerStartError as error:
             return self._give_up(OutcomeKind.KILLED, str(error))
 
     def drain(self) -> None:
@@ -182,7 +184,7 @@ class Supervisor:
                 port = stack.enter_context(reserve_port(self._settings.ports))
                 process = self._start(job.spec, pump)
             except OSError as error:
-                raise _StartError(f"{self._worker} could not start a training process: {error}") from error
+                raise TrainerStartError(f"{self._worker} could not start a training process: {error}") from error
             stack.callback(process.close)
             # The claim names the process, so the process is there first; it waits for its task and does nothing yet.
             if not self._claim(port=port, pid=process.pid):

@@ -23,7 +23,11 @@ _GROUP_KEY = 1
 _CONTROL_KEY = 1_000_000_000
 """Instance keys of the collectives outside of training; those of a training graph count from 1."""
 _TIMEOUT_SECS = 600.0
-"""How long a peer may keep the others waiting: it may be saving or evaluating."""
+"""How long a peer may keep the others waiting: it may be saving or evaluating.
+
+It bounds the runs of sessions, not each collective: TensorFlow keeps a thread for the `timeout_seconds` of every
+collective until they have passed, so that a long training would run out of threads.
+"""
 _PEER_ERRORS = (
     tf.errors.UnavailableError,
     tf.errors.AbortedError,
@@ -191,7 +195,6 @@ class ClusterReplicas:
             merge_op="Add",
             final_op="Div",
             subdiv_offsets=[0],
-            timeout_seconds=_TIMEOUT_SECS,
         )
 
     def _broadcast(self, values: list[int]) -> list[int]:
@@ -201,7 +204,6 @@ class ClusterReplicas:
             "group_key": _GROUP_KEY,
             "instance_key": _CONTROL_KEY,
             "shape": [len(values)],
-            "timeout_seconds": _TIMEOUT_SECS,
         }
         with tf.Graph().as_default():
             if self.is_chief:

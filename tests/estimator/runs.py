@@ -4,15 +4,26 @@ import json
 import sys
 from typing import Any
 
+import psutil
 import tensorflow as tf
 
 from runner import estimator as tfe
-from tests.estimator.data import classifier, columns, iris
+from tests.estimator.data import classifier, iris
 
 
 def curve(model_dir: str, batch_size: int) -> None:
-    """100 steps over the data in order, every loss logged."""
-    classifier(model_dir, log_step_count_steps=1).train(lambda: iris().repeat().batch(batch_size), max_steps=100)
+    """100 steps over the data in order, every loss logged, and the number of threads at both ends."""
+
+    class Threads(tf.compat.v1.train.SessionRunHook):
+        def after_run(self, run_context: Any, run_values: Any) -> None:
+            self.last = psutil.Process().num_threads()
+            self.first = getattr(self, "first", self.last)
+
+    threads = Threads()
+    classifier(model_dir, log_step_count_steps=1).train(
+        lambda: iris().repeat().batch(batch_size), hooks=[threads], max_steps=100
+    )
+    print("THREADS", threads.first, threads.last)
 
 
 def once(model_dir: str, batch_size: int) -> None:
@@ -37,7 +48,7 @@ def context(model_dir: str, _: Any) -> None:
         print("CONTEXT", input_context.num_input_pipelines, input_context.input_pipeline_id)
         return iris().shuffle(150).shard(input_context.num_input_pipelines, input_context.input_pipeline_id).batch(75)
 
-    class Labels(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]
+    class Labels(tf.compat.v1.train.SessionRunHook):
         def before_run(self, run_context: Any) -> Any:
             return tf.compat.v1.train.SessionRunArgs(tf.compat.v1.get_collection("examples")[0])
 
@@ -89,6 +100,5 @@ def two_optimizers(model_dir: str, _: Any) -> None:
 
 if __name__ == "__main__":
     tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.INFO)
-    assert columns
     _, mode, directory, argument = sys.argv
     globals()[mode](directory, json.loads(argument))

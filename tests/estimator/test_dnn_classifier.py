@@ -82,7 +82,7 @@ def test_batch_norm_moves_its_statistics(tmp_path: Path) -> None:
 def test_dropout_differs_between_steps_and_is_off_outside_of_training(tmp_path: Path) -> None:
     losses: list[float] = []
 
-    class Losses(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]
+    class Losses(tf.compat.v1.train.SessionRunHook):
         def before_run(self, run_context: Any) -> Any:
             return tf.compat.v1.train.SessionRunArgs(tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.LOSSES)[0])
 

@@ -40,6 +40,9 @@ def test_a_chief_and_a_worker_follow_the_curve_of_one_process(stack: ExitStack, 
     assert list(ours) == list(reference) == list(range(1, 101))
     np.testing.assert_allclose(list(ours.values()), list(reference.values()), rtol=1e-4)
     assert pair["worker:0"].losses == ours
+    for task in pair.values():
+        first, last = (int(word) for word in task.output.split("THREADS")[1].split()[:2])
+        assert last < first + 50  # a thread for each step would add a hundred
 
 
 def test_the_chief_alone_writes_and_starts_with_step_0(stack: ExitStack, tmp_path: Path) -> None:

@@ -160,7 +160,7 @@ def test_a_checkpoint_file_that_names_lost_files_is_an_error(model_dir: Path) ->
 
 
 def test_a_bad_checkpoint_path_is_refused(model_dir: Path) -> None:
-    with pytest.raises(ValueError, match="The passed save_path is not a valid checkpoint: /nonexistent/model.ckpt-1"):
+    with pytest.raises(ValueError, match=r"The passed save_path is not a valid checkpoint: /nonexistent/model\.ckpt-1"):
         classifier(model_dir).evaluate(eval_input_fn, checkpoint_path="/nonexistent/model.ckpt-1")
 
 

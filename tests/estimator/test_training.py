@@ -107,7 +107,7 @@ def test_a_second_run_resumes_from_the_latest_checkpoint(tmp_path: Path, info_lo
 
     assert f"Restoring parameters from {tmp_path}/model.ckpt-200" in info_log.messages
     assert steps_of(tmp_path) == [1, 200, 201, 400]
-    assert [message for message in info_log.messages if message.startswith("loss = ")][0].endswith("step = 201")
+    assert next(message for message in info_log.messages if message.startswith("loss = ")).endswith("step = 201")
     assert len(list(tmp_path.glob("events.*"))) == 2
 
 
@@ -130,7 +130,7 @@ def test_max_steps_that_are_reached_skip_the_training(tmp_path: Path, info_log: 
 
 
 def test_the_newest_checkpoints_are_kept_and_a_later_run_counts_those_of_an_earlier_one(tmp_path: Path) -> None:
-    config = {"save_checkpoints_steps": 20, "keep_checkpoint_max": 2}
+    config: dict[str, Any] = {"save_checkpoints_steps": 20, "keep_checkpoint_max": 2}
 
     classifier(tmp_path, **config).train(train_input_fn, max_steps=90)
     first = steps_of(tmp_path)
@@ -178,7 +178,7 @@ def test_a_custom_model_fn_trains_as_worked_out_by_hand(tmp_path: Path) -> None:
 def test_hooks_and_listeners_are_told_in_order(tmp_path: Path) -> None:
     told: list[str] = []
 
-    class Hook(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]
+    class Hook(tf.compat.v1.train.SessionRunHook):
         def begin(self) -> None:
             told.append("begin")
 
@@ -195,7 +195,7 @@ def test_hooks_and_listeners_are_told_in_order(tmp_path: Path) -> None:
         def end(self, session: Any) -> None:
             told.append("end")
 
-    class Listener(tf.compat.v1.train.CheckpointSaverListener):  # type: ignore[misc]
+    class Listener(tf.compat.v1.train.CheckpointSaverListener):
         def before_save(self, session: Any, global_step_value: int) -> None:
             told.append(f"before {global_step_value}")
 
@@ -211,7 +211,7 @@ def test_hooks_and_listeners_are_told_in_order(tmp_path: Path) -> None:
 
 
 def test_an_error_in_a_step_reaches_the_caller_and_saves_nothing_more(tmp_path: Path) -> None:
-    class Failing(tf.compat.v1.train.SessionRunHook):  # type: ignore[misc]
+    class Failing(tf.compat.v1.train.SessionRunHook):
         def after_run(self, run_context: Any, run_values: Any) -> None:
             raise RuntimeError("by the hook")
 
@@ -248,7 +248,7 @@ def test_a_temporary_model_dir_is_made_and_logged(info_log: pytest.LogCaptureFix
         ({"max_steps": -1}, "Must specify max_steps > 0, given: -1"),
     ],
 )
-def test_impossible_steps_are_refused(tmp_path: Path, arguments: dict[str, int], message: str) -> None:
+def test_impossible_steps_are_refused(tmp_path: Path, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=f"^{re.escape(message)}$"):
         classifier(tmp_path).train(train_input_fn, **arguments)
 
