@@ -2,8 +2,6 @@
 
 import os
 import signal
-import subprocess
-import sys
 import textwrap
 from collections.abc import Iterator
 from pathlib import Path
@@ -160,24 +158,3 @@ def test_a_model_that_does_not_fit_fails_the_job_at_once_and_changes_nothing(
     assert job.checkpoints()[-1].step == 5
     with pytest.raises(JobFailedError, match="dnn/hiddenlayer_0/bias"):
         status.raise_for_status()
-
-
-def test_quickstart_trains_and_then_goes_on(tmp_path: Path) -> None:
-    def quickstart(*arguments: str) -> str:
-        command = [sys.executable, "-m", "runner.cli", "quickstart", "--model-dir", str(tmp_path / "model"), *arguments]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=TIMEOUT_SECS, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
-        assert done.stderr == ""
-        return done.stdout
-
-    first = quickstart()
-    second = quickstart("--steps", "400")
-
-    assert "Trained to step 200. Evaluation: accuracy 0.9" in first
-    assert "model.ckpt-200.index" in first
-    restored, saved = f"Restoring parameters from {tmp_path / 'model'}/model.ckpt-200", "Saving checkpoints for"
-    assert first.index(f"{saved} 200") < first.index(restored)  # by the evaluation only
-    assert second.index(restored) < second.index(f"{saved} 400")
-    assert "Trained to step 400." in second
-    assert 'model_checkpoint_path: "model.ckpt-400"' in (tmp_path / "model" / "checkpoint").read_text()
-    assert "tensorflow" not in first.lower().replace("tensorboard", "")

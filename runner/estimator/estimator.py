@@ -5,7 +5,7 @@ import inspect
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -180,7 +180,7 @@ class Estimator:
         hooks: Sequence[Any] | None = None,
         checkpoint_path: str | None = None,
         yield_single_examples: bool = True,
-    ) -> Iterator[Any]:
+    ) -> Generator[Any, None, None]:
         """Yields predictions; nothing runs before the first one is asked for.
 
         Args:
@@ -214,10 +214,11 @@ class Estimator:
             session = open_local_session(
                 spec.scaffold, model_dir=self.model_dir, config=self._config, checkpoint_path=path
             )
-            with HookedSession(session, hooks) as hooked:
-                while not hooked.should_stop():
-                    values = hooked.run(predictions)
-                    yield from _examples(values) if yield_single_examples else [values]
+        # The graph is left before a value is given out: the caller has a default graph of its own.
+        with HookedSession(session, hooks) as hooked:
+            while not hooked.should_stop():
+                values = hooked.run(predictions)
+                yield from _examples(values) if yield_single_examples else [values]
 
     def eval_dir(self, name: str | None = None) -> str:
         """The directory that an evaluation of that name writes to."""

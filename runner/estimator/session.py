@@ -69,10 +69,11 @@ class HookedSession:
         self._coordinator = _v1.train.Coordinator(clean_stop_exception_types=_END_OF_INPUT)
 
     def __enter__(self) -> Self:
-        if _v1.get_collection(_v1.GraphKeys.QUEUE_RUNNERS):
-            _v1.train.start_queue_runners(sess=self.session, coord=self._coordinator)
-        for hook in self._hooks:
-            hook.after_create_session(self.session, self._coordinator)
+        with self.session.graph.as_default():
+            if _v1.get_collection(_v1.GraphKeys.QUEUE_RUNNERS):
+                _v1.train.start_queue_runners(sess=self.session, coord=self._coordinator)
+            for hook in self._hooks:
+                hook.after_create_session(self.session, self._coordinator)
         return self
 
     def should_stop(self) -> bool:
@@ -80,7 +81,7 @@ class HookedSession:
         return self._should_stop or self._coordinator.should_stop()
 
     def run(self, fetches: Any) -> Any:
-        """Runs one step.
+        """Runs one step, with the session's graph as the default one for the hooks.
 
         Args:
             fetches: As for tf.compat.v1.Session.run.
@@ -88,6 +89,10 @@ class HookedSession:
         Returns:
             The values of `fetches`; what the hooks fetched goes to them.
         """
+        with self.session.graph.as_default():
+            return self._run(fetches)
+
+    def _run(self, fetches: Any) -> Any:
         context = _v1.train.SessionRunContext(original_args=_v1.train.SessionRunArgs(fetches), session=self.session)
         options, metadata = _v1.RunOptions(timeout_in_ms=self._timeout_ms), _v1.RunMetadata()
         requests = self._requests(context, options)
@@ -125,8 +130,9 @@ class HookedSession:
         ended = kind is None or issubclass(kind, _END_OF_INPUT)
         try:
             if ended:
-                for hook in self._hooks:
-                    hook.end(self.session)
+                with self.session.graph.as_default():
+                    for hook in self._hooks:
+                        hook.end(self.session)
         finally:
             self._close()
         return ended

@@ -84,7 +84,7 @@ class Training:
         saver = _saver(self.config, spec.scaffold)
         checkpoints = Checkpoints(self.model_dir, saver, save_graph_def=self.config.checkpoint_save_graph_def)
         events = EventFile(self.model_dir)
-        hooks = self._hooks(spec, batch, step=step, loss=loss)
+        hooks = self._hooks(spec, batch, step=step, loss=loss, is_chief=replicas.is_chief)
         if replicas.is_chief:
             hooks += self._chief_hooks(spec, checkpoints, events, step=step, replicas=replicas)
         if self.config.log_step_count_steps is not None:
@@ -138,8 +138,10 @@ class Training:
             _v1.summary.scalar("loss", loss)
         return spec, loss
 
-    def _hooks(self, spec: EstimatorSpec, batch: Batch, *, step: Any, loss: Any) -> list[Any]:
+    def _hooks(self, spec: EstimatorSpec, batch: Batch, *, step: Any, loss: Any, is_chief: bool) -> list[Any]:
         hooks = [*batch.hooks, _v1.train.NanTensorHook(loss), *self.hooks, *spec.training_hooks]
+        if not is_chief:  # the chief alone writes checkpoints, whoever brings the hook
+            hooks = [hook for hook in hooks if not isinstance(hook, _v1.train.CheckpointSaverHook)]
         if self.steps is not None or self.max_steps is not None:
             hooks.append(StopHook(step, steps=self.steps, max_steps=self.max_steps))
         return hooks

@@ -136,6 +136,19 @@ def test_predict_keys_select_and_batches_stay_whole_if_asked(model_dir: Path) ->
         next(estimator.predict(eval_input_fn, predict_keys=["nope"]))
 
 
+def test_predictions_can_be_interleaved_and_left_half_way(model_dir: Path) -> None:
+    estimator = classifier(model_dir)
+
+    first, second = estimator.predict(eval_input_fn), estimator.predict(eval_input_fn)
+    pairs = [(next(first), next(second)) for _ in range(60)]
+    assert tf.executing_eagerly()
+    first.close()
+    rest = list(second)
+
+    assert all((a["logits"] == b["logits"]).all() for a, b in pairs)
+    assert len(rest) == N_EXAMPLES - 60
+
+
 def test_without_a_checkpoint_initial_weights_are_evaluated(tmp_path: Path) -> None:
     estimator = classifier(tmp_path / "none")
 
