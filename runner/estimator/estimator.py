@@ -257,6 +257,11 @@ def _config_and_model_dir(config: RunConfig | None, model_dir: str | os.PathLike
         _logger.info("Using default config.")
     elif not isinstance(config, RunConfig):
         raise ValueError(f"config must be an instance of `RunConfig`, but provided {config}.")
+    if config.train_distribute is not None or config.eval_distribute is not None:
+        raise ValueError(
+            "train_distribute and eval_distribute are not used: train over several tasks instead, "
+            "with workers=N of a job or with TF_CONFIG."
+        )
     path = os.fspath(model_dir) if model_dir is not None else None
     if path is not None and config.model_dir is not None and path != config.model_dir:
         raise ValueError(

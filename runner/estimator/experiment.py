@@ -21,6 +21,7 @@ class Experiment:
 
     Raises:
         TypeError: An argument is of another type.
+        ValueError: The eval_spec has exporters, which are not run.
     """
 
     estimator: Estimator
@@ -34,6 +35,8 @@ class Experiment:
             raise TypeError(f"`train_spec` must have type `TrainSpec`. Got: {type(self.train_spec)}")
         if self.eval_spec is not None and not isinstance(self.eval_spec, EvalSpec):
             raise TypeError(f"`eval_spec` must have type `EvalSpec`. Got: {type(self.eval_spec)}")
+        if self.eval_spec is not None and self.eval_spec.exporters:
+            raise ValueError("The evaluation after a training runs no exporters: leave them out of the EvalSpec.")
 
     def train(self, *, hooks: Sequence[Any] = ()) -> None:
         """Trains to the end of the train_spec.

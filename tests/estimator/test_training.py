@@ -292,6 +292,13 @@ def test_two_model_dirs_and_urls_that_cannot_be_trained_in_are_refused(tmp_path:
         tfe.Estimator(linear_model_fn, "nope://models/iris", params={})
 
 
+def test_a_distribution_strategy_is_refused_and_not_ignored(tmp_path: Path) -> None:
+    config = tfe.RunConfig(train_distribute=object())
+
+    with pytest.raises(ValueError, match="train over several tasks instead"):
+        tfe.Estimator(linear_model_fn, str(tmp_path), config=config, params={})
+
+
 def test_features_alone_are_an_input(tmp_path: Path) -> None:
     features = {name: tf.constant([[1.0]]).numpy() for name in FEATURES}
 

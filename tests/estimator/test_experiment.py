@@ -1,0 +1,64 @@
+"""Experiment: what it takes, and what it does by itself."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import tensorflow as tf
+
+from runner import estimator as tfe
+from tests.estimator.data import classifier, eval_input_fn, train_input_fn
+
+
+class Exporter:
+    name = "latest"
+
+    def export(self, *_: Any) -> None: ...
+
+
+def test_it_trains_and_then_evaluates(tmp_path: Path) -> None:
+    experiment = tfe.Experiment(
+        classifier(tmp_path), tfe.TrainSpec(train_input_fn, max_steps=10), tfe.EvalSpec(eval_input_fn, steps=None)
+    )
+
+    metrics = experiment.run()
+
+    assert metrics is not None
+    assert metrics["global_step"] == 10
+    assert len(list((tmp_path / "eval").iterdir())) == 1
+
+
+def test_without_an_eval_spec_there_are_no_metrics(tmp_path: Path) -> None:
+    experiment = tfe.Experiment(classifier(tmp_path), tfe.TrainSpec(train_input_fn, max_steps=1))
+
+    assert experiment.run() is None
+    assert not (tmp_path / "eval").exists()
+
+
+def test_hooks_of_the_train_spec_and_those_given_both_run(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    class Hook(tf.compat.v1.train.SessionRunHook):
+        def __init__(self, name: str) -> None:
+            self._name = name
+
+        def end(self, session: Any) -> None:
+            told.append(self._name)
+
+    spec = tfe.TrainSpec(train_input_fn, max_steps=1, hooks=[Hook("spec")])
+    tfe.Experiment(classifier(tmp_path), spec).train(hooks=[Hook("given")])
+
+    assert told == ["spec", "given"]
+
+
+def test_what_is_not_an_experiment_is_refused(tmp_path: Path) -> None:
+    estimator, train_spec = classifier(tmp_path), tfe.TrainSpec(train_input_fn)
+
+    with pytest.raises(TypeError, match="`estimator` must have type `Estimator`"):
+        tfe.Experiment(1, train_spec)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="`train_spec` must have type `TrainSpec`"):
+        tfe.Experiment(estimator, train_input_fn)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="`eval_spec` must have type `EvalSpec`"):
+        tfe.Experiment(estimator, train_spec, 3)  # type: ignore[arg-type]
+    with pytest.raises(ValueError, match="runs no exporters"):
+        tfe.Experiment(estimator, train_spec, tfe.EvalSpec(eval_input_fn, exporters=[Exporter()]))
