@@ -34,20 +34,27 @@ def test_it_trains_a_good_model_and_goes_on_where_it_stopped(quickstart: Quickst
 
     assert first.returncode == 0, first.stderr
     assert accuracy(first.stdout) >= 0.9
+    assert "Trained to step 200." in first.stdout
+    assert "model.ckpt-200.index" in first.stdout
     assert "--steps 400" in first.stdout
     assert (model_dir / "checkpoint").read_text().startswith('model_checkpoint_path: "model.ckpt-200"')
+    # Nothing was there to go on from: only the evaluation restores what was just saved.
+    restored, saved = f"Restoring parameters from {model_dir}/model.ckpt-200", "Saving checkpoints for"
+    assert first.stdout.index(f"{saved} 200") < first.stdout.index(restored)
 
     second = quickstart("--steps", "400", "--model-dir", str(model_dir))
 
     assert second.returncode == 0, second.stderr
-    assert f"Restoring parameters from {model_dir}/model.ckpt-200" in second.stdout
+    assert accuracy(second.stdout) >= 0.9
+    assert "Trained to step 400." in second.stdout
+    assert second.stdout.index(restored) < second.stdout.index(f"{saved} 400")
     assert (model_dir / "checkpoint").read_text().startswith('model_checkpoint_path: "model.ckpt-400"')
 
     for result in (first, second):
         # Our lines only: no control codes, and nothing of what TensorFlow prints while it starts.
         assert "\x1b" not in result.stdout
         assert result.stderr == ""
-        assert "tensorflow" not in result.stdout.replace("tensorboard", "")
+        assert "tensorflow" not in result.stdout.lower().replace("tensorboard", "")
 
 
 def test_a_failure_is_told_with_the_end_of_the_log(quickstart: Quickstart, tmp_path: Path) -> None:
