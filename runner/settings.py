@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
-from urllib.parse import quote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from runner.errors import SettingsError
 
@@ -27,7 +27,7 @@ class Settings:
 
     Attributes:
         redis_url: redis://, rediss:// or unix:// URL, without a password.
-        redis_password: From the file that RUNNER_PASSWORD_FILE names, if any.
+        redis_password: From the file that RUNNER_PASSWORD_FILE names, or else from RUNNER_REDIS_URL.
         host: Address told to the peers of a task; None means the source address of the connection to Redis.
         ports: First and last port that a task may listen on; None lets the system choose.
         runtime_dir: Where `runner up` puts its socket and its lock.
@@ -59,9 +59,10 @@ class Settings:
         """
         environ = os.environ if environ is None else environ
         runtime_dir = _runtime_dir(environ)
+        url, password = _redis(environ.get("RUNNER_REDIS_URL") or f"unix://{runtime_dir}/redis.sock")
         return cls(
-            redis_url=_redis_url(environ.get("RUNNER_REDIS_URL") or f"unix://{runtime_dir}/redis.sock"),
-            redis_password=_password(environ.get("RUNNER_PASSWORD_FILE")),
+            redis_url=url,
+            redis_password=_password(environ.get("RUNNER_PASSWORD_FILE")) or password,
             host=environ.get("RUNNER_HOST") or None,
             ports=_ports(environ.get("RUNNER_PORTS")),
             runtime_dir=runtime_dir,
@@ -71,21 +72,36 @@ class Settings:
     def celery_broker_url(self) -> str:
         """The same Redis in the form that Celery's transport wants, password included."""
         parts = urlsplit(self.redis_url)
+        user, _, host = parts.netloc.rpartition("@")
+        if self.redis_password:
+            user = f"{user}:{quote(self.redis_password, safe='')}"
+        credentials = f"{user}@" if user else ""
+        query = dict(pair.partition("=")[::2] for pair in parts.query.split("&") if pair)
         if parts.scheme == "unix":
-            user = f":{quote(self.redis_password, safe='')}@" if self.redis_password else ""
-            database = dict(pair.partition("=")[::2] for pair in parts.query.split("&")).get("db", "0")
-            return f"redis+socket://{user}{parts.path}?virtual_host={database}"
-        if self.redis_password is None or "@" in parts.netloc:
-            return self.redis_url
-        return urlunsplit(parts._replace(netloc=f":{quote(self.redis_password, safe='')}@{parts.netloc}"))
+            return f"redis+socket://{credentials}{parts.path}?virtual_host={query.get('db', '0')}"
+        if parts.scheme == "rediss":
+            # Celery's transport would talk to whoever answers, where redis-py wants a valid certificate.
+            query.setdefault("ssl_cert_reqs", "required")
+        return urlunsplit(parts._replace(netloc=credentials + host, query="&".join(map("=".join, query.items()))))
 
 
-def _redis_url(url: str) -> str:
-    if urlsplit(url).scheme not in _SCHEMES:
+def _redis(url: str) -> tuple[str, str | None]:
+    """A URL without its password, which has no place in messages and logs, and the password."""
+    parts = urlsplit(url)
+    credentials = parts.netloc.rpartition("@")[0]
+    user, _, password = credentials.partition(":")
+    if password:
+        url = url.replace(f"{credentials}@", f"{user}@" if user else "", 1)
+    try:
+        is_usable = parts.port != 0
+    except ValueError:
+        is_usable = False
+    if not is_usable or parts.scheme not in _SCHEMES:
         raise SettingsError(
-            f"RUNNER_REDIS_URL={url!r}: expected a URL that begins with redis://, rediss:// or unix://."
+            f"RUNNER_REDIS_URL={url!r}: expected a URL that begins with redis://, rediss:// or unix://, "
+            "and a port, if any, between 1 and 65535."
         )
-    return url
+    return url, unquote(password) or None
 
 
 def _password(path: str | None) -> str | None:

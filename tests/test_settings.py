@@ -1,11 +1,13 @@
 """Settings from the environment."""
 
+import ssl
 from pathlib import Path
 
 import pytest
 
 from runner.errors import SettingsError
 from runner.settings import Settings
+from workers.celery import make_app
 
 
 def test_without_an_environment_redis_is_the_socket_of_this_user(tmp_path: Path) -> None:
@@ -47,6 +49,8 @@ def test_a_single_port_is_a_range() -> None:
     [
         ("RUNNER_REDIS_URL", "http://redis"),
         ("RUNNER_REDIS_URL", "redis"),
+        ("RUNNER_REDIS_URL", "redis://redis:many"),
+        ("RUNNER_REDIS_URL", "redis://redis:65536"),
         ("RUNNER_PASSWORD_FILE", "/nowhere/password"),
         ("RUNNER_PORTS", "many"),
         ("RUNNER_PORTS", "2-1"),
@@ -64,6 +68,11 @@ def test_a_value_that_cannot_be_used_is_refused_by_name(name: str, value: str) -
     [
         ("redis://h:6379/0", None, "redis://h:6379/0"),
         ("redis://h:6379/0", "p@ss/", "redis://:p%40ss%2F@h:6379/0"),
+        ("redis://alice@h:6379/0", "p@ss", "redis://alice:p%40ss@h:6379/0"),
+        ("redis://alice@h:6379/0", None, "redis://alice@h:6379/0"),
+        ("rediss://h:6379/0", None, "rediss://h:6379/0?ssl_cert_reqs=required"),
+        ("rediss://h/0?ssl_ca_certs=/ca.pem", None, "rediss://h/0?ssl_ca_certs=/ca.pem&ssl_cert_reqs=required"),
+        ("rediss://h:6379/0?ssl_cert_reqs=none", None, "rediss://h:6379/0?ssl_cert_reqs=none"),
         ("unix:///run/redis.sock", None, "redis+socket:///run/redis.sock?virtual_host=0"),
         ("unix:///run/redis.sock?db=2", "p@ss", "redis+socket://:p%40ss@/run/redis.sock?virtual_host=2"),
     ],
@@ -72,3 +81,39 @@ def test_the_broker_of_celery_is_the_same_redis(redis_url: str, password: str | 
     settings = Settings(redis_url=redis_url, runtime_dir=Path("/run"), redis_password=password)
 
     assert settings.celery_broker_url == broker_url
+
+
+def test_the_broker_must_show_a_valid_certificate(tmp_path: Path) -> None:
+    settings = Settings(redis_url="rediss://redis.internal:6380/0", runtime_dir=tmp_path)
+
+    # Without our parameter Celery's transport has CERT_NONE here.
+    assert make_app(settings).connection_for_write().ssl == {"ssl_cert_reqs": ssl.CERT_REQUIRED}
+
+
+@pytest.mark.parametrize(
+    ("url", "without"),
+    [
+        ("redis://:p%40ss@redis:6379/0", "redis://redis:6379/0"),
+        ("rediss://alice:p%40ss@redis/0", "rediss://alice@redis/0"),
+        ("unix://:p%40ss@/run/redis.sock", "unix:///run/redis.sock"),
+    ],
+)
+def test_a_password_in_the_url_is_taken_out_of_it(url: str, without: str) -> None:
+    settings = Settings.from_environ({"RUNNER_REDIS_URL": url})
+
+    # The URL is part of messages and logs.
+    assert (settings.redis_url, settings.redis_password) == (without, "p@ss")
+
+
+def test_a_password_is_not_told_even_of_a_url_that_cannot_be_used() -> None:
+    with pytest.raises(SettingsError) as caught:
+        Settings.from_environ({"RUNNER_REDIS_URL": "http://:p@ss@redis"})
+
+    assert "p@ss" not in str(caught.value)
+
+
+def test_the_password_file_goes_before_the_password_of_the_url(tmp_path: Path) -> None:
+    (tmp_path / "password").write_text("right")
+    environ = {"RUNNER_REDIS_URL": "redis://:wrong@redis", "RUNNER_PASSWORD_FILE": str(tmp_path / "password")}
+
+    assert Settings.from_environ(environ).redis_password == "right"
