@@ -1,6 +1,7 @@
 """The `runner` command: what it prints and how it exits."""
 
 import json
+import math
 import os
 import signal
 import subprocess
@@ -162,6 +163,16 @@ def test_a_status_for_people_says_the_state_and_why(run: Run, job_id: str) -> No
 
     assert result.exit_code == 0
     assert "PENDING (SUBMITTED)" in result.stdout
+
+
+def test_a_metric_that_is_not_a_number_is_still_json(run: Run, store: JobStore, job_id: str) -> None:
+    metrics = {"loss": math.nan}
+    store.transition(store.take_over(), store.job(job_id), State.SUCCEEDED, Reason.COMPLETED, "done", metrics=metrics)
+
+    status, listed = (run(*command, "--json").stdout for command in (["status", job_id], ["list"]))
+
+    assert json.loads(status, parse_constant=pytest.fail)["metrics"] == {"loss": "NaN"}
+    assert json.loads(listed, parse_constant=pytest.fail)[0]["metrics"] == {"loss": "NaN"}
 
 
 def test_logs_name_the_task_that_wrote_them(run: Run, store: JobStore, job_id: str) -> None:

@@ -1,5 +1,6 @@
 """A supervisor between a real Valkey and real processes that speak the trainer's protocol."""
 
+import math
 import os
 import signal
 from collections.abc import Callable, Iterator
@@ -15,6 +16,7 @@ from runner.settings import Settings
 from tests.generation import CHIEF, Generation, redis_away
 from tests.protocol import is_running, program
 from tests.waiting import wait_until
+from workers.messages import Report
 from workers.supervisor import Supervisor
 
 
@@ -116,6 +118,25 @@ def test_a_process_that_says_how_it_failed_is_believed(supervisor: Callable[[str
     outcome = supervisor("report(outcome={'kind': 'failed', 'message': 'boom', 'step': 3}); sys.exit(1)").run()
 
     assert outcome == Outcome(kind=OutcomeKind.FAILED, message="boom", step=3)
+
+
+def test_a_metric_that_is_not_a_number_arrives_as_it_is(
+    supervisor: Callable[[str], Supervisor], generation: Generation
+) -> None:
+    report = Report(
+        progress=Progress(section=Section.EVAL, loss=math.nan),
+        outcome=Outcome(kind=OutcomeKind.COMPLETED, metrics={"loss": math.nan, "best": math.inf}),
+    )
+
+    # As the trainer writes it.
+    supervisor(f"reports.write({report.model_dump_json(exclude_none=True)!r} + chr(10)); sys.exit(0)").run()
+
+    outcome = generation.chief.outcome
+    assert outcome is not None
+    assert outcome.kind is OutcomeKind.COMPLETED
+    assert outcome.metrics is not None
+    assert math.isnan(outcome.metrics["loss"])
+    assert outcome.metrics["best"] == math.inf
 
 
 def test_a_process_that_just_raises_is_killed_with_its_exit_code(

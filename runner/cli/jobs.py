@@ -22,7 +22,7 @@ def status_command(job_id: str, *, as_json: bool) -> None:
     with Client() as client:
         status = client.get(job_id).status()
     if as_json:
-        print_json(status.model_dump(mode="json"))
+        click.echo(status.model_dump_json(indent=2))
     else:
         _print_status(status)
 
@@ -62,7 +62,8 @@ def list_command(*, as_json: bool) -> None:
     with Client() as client:
         statuses = [job.status() for job in client.list()]
     if as_json:
-        print_json([status.model_dump(mode="json", exclude={"tasks", "events"}) for status in statuses])
+        # By way of text, which has no NaN: as objects they would keep it.
+        print_json([json.loads(status.model_dump_json(exclude={"tasks", "events"})) for status in statuses])
         return
     print_table(
         ["JOB", "STATE", "REASON", "STEP", "SUBMITTED", "MODEL_DIR"],

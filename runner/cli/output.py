@@ -14,7 +14,7 @@ __all__ = ["age", "follow", "print_json", "print_log_line", "print_table"]
 
 def print_json(value: Any) -> None:
     """Prints one JSON document; times are RFC 3339."""
-    click.echo(json.dumps(value, indent=2, default=str))
+    click.echo(json.dumps(value, indent=2, default=str, allow_nan=False))
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

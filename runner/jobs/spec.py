@@ -22,7 +22,8 @@ _MAX_ID = 63
 class Model(BaseModel):
     """Base of everything that crosses a process: frozen, strict about unknown fields, JSON in and out."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    # JSON has no NaN, and a loss that is one must not become null, or be refused, on its way to a person.
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="strings")
 
 
 class JobSpec(Model):
