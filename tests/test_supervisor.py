@@ -3,6 +3,7 @@
 import math
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
@@ -242,6 +243,46 @@ def test_what_the_process_started_ends_with_it(supervisor: Callable[[str], Super
     supervisor(body).run()
 
     assert not is_running(int(generation.log[0]))
+
+
+def test_a_descendant_that_keeps_the_pipes_open_does_not_cost_the_lease(
+    supervisor: Callable[[str], Supervisor], generation: Generation
+) -> None:
+    body = """
+    child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"], start_new_session=True,
+                             close_fds=False)
+    print(child.pid)
+    end("completed")
+    """
+
+    before = time.monotonic()
+    supervisor(body).run()
+    took_secs = time.monotonic() - before
+
+    os.kill(int(generation.log[0]), signal.SIGKILL)
+    # Of the 15 seconds of a lease 5 may go to the last log lines.
+    assert took_secs < 8
+
+
+def test_an_outcome_waits_for_redis(
+    supervisor: Callable[[str], Supervisor], generation: Generation, settings: Settings, start: Start, tmp_path: Path
+) -> None:
+    body = f"""
+    print("ready")
+    while not os.path.exists({str(tmp_path / "away")!r}): forever.wait(0.01)
+    end("completed")
+    """
+    future = start(supervisor(body))
+    pid = generation.pid()
+    wait_until(generation.has_logged("ready"))
+
+    with redis_away(settings):
+        (tmp_path / "away").touch()
+        wait_until(lambda: not is_running(pid))
+        assert not future.done()
+
+    assert future.result() == Outcome(kind=OutcomeKind.COMPLETED)
+    assert generation.chief.outcome == Outcome(kind=OutcomeKind.COMPLETED)
 
 
 def test_a_flood_of_output_arrives_whole_and_in_order(

@@ -6,6 +6,7 @@ import queue
 import signal
 import subprocess
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 
 import pydantic
@@ -54,6 +55,7 @@ class TrainerProcess:
         self._on_exit = on_exit
         self._messages: queue.SimpleQueue[bytes | None] = queue.SimpleQueue()
         self._ended = threading.Event()
+        self._ended_at = 0.0
         self._report_fd, child_fd = os.pipe()
         try:
             self._popen = _spawn(command, env, child_fd)
@@ -89,7 +91,9 @@ class TrainerProcess:
         self._signal(signal.SIGKILL)
 
     def close(self) -> int:
-        """Kills what is left of the process group, and reads what it still had to say.
+        """Kills what is left of the process group, and reads what it still had to say; idempotent.
+
+        Takes a few seconds at most: the lease of the task is not renewed meanwhile.
 
         Returns:
             The exit code; negative for the signal that ended the process.
@@ -99,7 +103,7 @@ class TrainerProcess:
         self._messages.put(None)
         for thread in (*self._readers, self._feeder):
             # A grandchild in a session of its own may keep a pipe open for ever: then its thread is left behind.
-            thread.join(_DRAIN_SECS)
+            thread.join(max(0.0, self._ended_at + _DRAIN_SECS - time.monotonic()))
         return self._popen.returncode
 
     def _signal(self, number: signal.Signals) -> None:
@@ -110,6 +114,7 @@ class TrainerProcess:
     def _wait(self) -> None:
         self._popen.wait()
         _kill_group(self.pid, signal.SIGKILL)
+        self._ended_at = time.monotonic()
         self._ended.set()
         self._on_exit()
 

@@ -38,7 +38,6 @@ __all__ = ["TRAINER_COMMAND", "Supervisor"]
 TRAINER_COMMAND = (sys.executable, "-P", "-m", "workers.trainer")
 
 _FLUSH_SECS = 5.0
-_RELEASE_SECS = 60.0
 
 _logger = logging.getLogger(__name__)
 
@@ -306,14 +305,15 @@ class Supervisor:
         return Outcome(kind=OutcomeKind.KILLED, message=_last_words(exit_code), step=step)
 
     def _release(self, outcome: Outcome) -> None:
-        give_up_at = time.monotonic() + _RELEASE_SECS
+        # As long as it takes: a lease that is lost instead would have the job train again what is done. A worker that
+        # shuts down sets an end to it.
         while True:
             try:
                 self._store.release(self._job_id, self._generation, self._place, token=self._token, outcome=outcome)
             except (RedisUnavailableError, redis.RedisError) as error:
-                if time.monotonic() > give_up_at:
-                    _logger.warning("%s: not released, its lease will be lost instead: %s", self, error)
-                    return
+                if not self._is_redis_away:
+                    _logger.warning("%s: waits for Redis to be released: %s", self, error)
+                self._is_redis_away = True
                 time.sleep(self._settings.beat_secs)
             else:
                 return
