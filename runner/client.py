@@ -15,8 +15,9 @@ from runner.errors import CodeSnapshotError, JobSpecError, ModelDirError, WaitTi
 from runner.jobs.entry import check_entry, entry_name, source_root
 from runner.jobs.snapshot import Snapshot, pack, snapshot_name
 from runner.jobs.spec import DEFAULT_QUEUE, JobSpec
+from runner.jobs.state import LogLine
 from runner.jobs.status import JobStatus
-from runner.jobs.store import JobStore, LogLine, in_use
+from runner.jobs.store import JobStore, in_use
 from runner.settings import Settings
 from runner.storage.directory import Directory, resolve_model_dir
 

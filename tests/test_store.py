@@ -1,6 +1,7 @@
 """The job store on a real Valkey."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 
 import pytest
 
@@ -85,6 +86,24 @@ def test_a_model_dir_is_free_once_its_job_has_ended(store: JobStore) -> None:
 
     assert store.holder("/models/iris") is None
     assert store.submit(spec()).id != job.id
+
+
+def test_another_name_of_a_model_dir_is_the_same_model_dir(store: JobStore, tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "other").mkdir()
+    (link := tmp_path / "link").symlink_to("model")
+    job = store.submit(spec(model_dir=str(link)))
+
+    for name in (str(tmp_path / "model"), str(link)):
+        assert store.holder(name) == job.id
+        with pytest.raises(ModelDirInUseError, match=job.id):
+            store.submit(spec(model_dir=name))
+
+    # What was reserved is freed, wherever the link leads by then.
+    link.unlink()
+    link.symlink_to("other")
+    store.transition(store.take_over(), store.job(job.id), State.CANCELLED, Reason.CANCEL_REQUESTED, "cancelled")
+    assert store.holder(str(tmp_path / "model")) is None
 
 
 def test_jobs_are_admitted_by_priority_and_then_by_age(store: JobStore) -> None:

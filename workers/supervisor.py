@@ -23,8 +23,8 @@ from runner.errors import (
 )
 from runner.jobs.snapshot import snapshot_name, unpack
 from runner.jobs.spec import JobSpec
-from runner.jobs.state import Claim, JobRecord, Outcome, OutcomeKind, Progress
-from runner.jobs.store import Beat, JobStore
+from runner.jobs.state import Beat, Claim, JobRecord, Outcome, OutcomeKind, Progress
+from runner.jobs.store import JobStore
 from runner.settings import Settings
 from runner.storage.directory import Directory
 from workers.logs import LogPump

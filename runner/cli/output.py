@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from runner.client import Job, JobStatus
-from runner.jobs.store import LogLine
+from runner.jobs.state import LogLine
 
 __all__ = ["age", "follow", "print_json", "print_log_line", "print_table"]
 

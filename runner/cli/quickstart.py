@@ -12,8 +12,7 @@ from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
 from runner.client import Client, Job, JobStatus
 from runner.errors import RunnerError
-from runner.jobs.state import State
-from runner.jobs.store import LogLine
+from runner.jobs.state import LogLine, State
 from runner.local import LocalStack
 
 __all__ = ["quickstart_command"]

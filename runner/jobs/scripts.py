@@ -22,7 +22,7 @@ CHECK_EPOCH = """
 if redis.call('GET', 'runner:epoch') ~= ARGV[1] then return redis.error_reply('STALE_EPOCH') end
 """
 
-# KEYS: job, events. ARGV: id, model_dir, submitted (score), event, then fields of the job.
+# KEYS: job, events. ARGV: id, reserved, submitted (score), event, then fields of the job.
 # Sent again when its reply was lost, and then the holder is this very job.
 SUBMIT = """
 local holder = redis.call('HGET', 'runner:model_dirs', ARGV[2])
@@ -37,7 +37,7 @@ redis.call('PUBLISH', 'runner:wake', ARGV[1])
 return ''
 """
 
-# KEYS: job, events. ARGV: epoch, id, model_dir, terminal ('1' or ''), event or '', then fields of the job.
+# KEYS: job, events. ARGV: epoch, id, reserved, terminal ('1' or ''), event or '', then fields of the job.
 # A terminal job never changes again; its model_dir is free for the next one.
 TRANSITION = (
     CHECK_EPOCH

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
@@ -10,9 +10,11 @@ from runner.cluster import ClusterSpec, Place
 from runner.jobs.spec import JobSpec, Model
 
 __all__ = [
+    "Beat",
     "Claim",
     "Event",
     "JobRecord",
+    "LogLine",
     "Outcome",
     "OutcomeKind",
     "Progress",
@@ -152,6 +154,29 @@ class Task(Model):
         return self.claim is not None and self.outcome is None
 
 
+class Beat(NamedTuple):
+    """What a supervisor learns when it renews its lease.
+
+    Attributes:
+        held: The lease is still its own.
+        closing: The training process is to be stopped.
+        cluster: Addresses of all tasks once the roster is sealed; None before.
+    """
+
+    held: bool
+    closing: bool
+    cluster: ClusterSpec | None
+
+
+class LogLine(NamedTuple):
+    """One line that a training process wrote. `id` orders the lines and is the place to read on from."""
+
+    id: str
+    generation: int
+    place: Place
+    line: str
+
+
 class Event(Model):
     """One change of a job's state. `time` is UTC, RFC 3339."""
 
@@ -166,6 +191,7 @@ class JobRecord(Model):
     """All that is recorded of a job, without its tasks and logs. Times are UTC, RFC 3339.
 
     Attributes:
+        reserved: Real path of the model_dir, which no other job may use until this one has ended.
         generation: Number of the newest attempt; 0 before the first.
         failures: Generations that ended in a failure.
         cancel: Somebody asked to cancel the job.
@@ -178,6 +204,7 @@ class JobRecord(Model):
 
     id: str
     spec: JobSpec
+    reserved: str
     state: State
     reason: Reason
     message: str

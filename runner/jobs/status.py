@@ -102,9 +102,7 @@ class JobStatus(Model):
         shown = tuple(TaskStatus.of(task) for task in tasks.values())
         chief = next((task for task in shown if task.place.task_type is TaskType.CHIEF), None)
         spec = job.spec.model_dump(include={"entry", "params", "model_dir", "workers", "queue", "priority"})
-        record = job.model_dump(
-            exclude={"spec", "settled", "closing", "cluster", "step"},
-        )
+        record = job.model_dump(exclude={"spec", "reserved", "settled", "closing", "cluster", "step"})
         return cls(
             **spec,
             **record,

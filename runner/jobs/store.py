@@ -4,7 +4,7 @@ Keys, all under "runner:":
     epoch                    leader epoch of the newest coordinator
     jobs                     sorted set of job ids by time of submission
     active                   set of the ids of jobs that have not ended
-    model_dirs               hash of model_dir -> id of the job that uses it
+    model_dirs               hash of the real path of a model_dir -> id of the job that uses it
     workers                  hash of worker id -> WorkerInfo, and `<id>#beat` -> counter
     wake                     channel: something changed that a coordinator may want to look at
     job:<id>                 hash of the fields of JobRecord
@@ -17,7 +17,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 import redis
 
@@ -38,36 +38,26 @@ from runner.jobs.fields import (
 )
 from runner.jobs.redis import connect, redis_errors
 from runner.jobs.spec import JobSpec, job_id
-from runner.jobs.state import Claim, Event, JobRecord, Outcome, Progress, Reason, State, Task, WorkerInfo
+from runner.jobs.state import (
+    Beat,
+    Claim,
+    Event,
+    JobRecord,
+    LogLine,
+    Outcome,
+    Progress,
+    Reason,
+    State,
+    Task,
+    WorkerInfo,
+)
 from runner.jobs.wakes import WAKE_CHANNEL, Wakes
 from runner.settings import Settings
+from runner.storage.directory import real_path
 
-__all__ = ["Beat", "JobStore", "LogLine", "in_use", "utc_now"]
+__all__ = ["JobStore", "in_use", "utc_now"]
 
 _MAX_LOG_LINES = 20_000
-
-
-class Beat(NamedTuple):
-    """What a supervisor learns when it renews its lease.
-
-    Attributes:
-        held: The lease is still its own.
-        closing: The training process is to be stopped.
-        cluster: Addresses of all tasks once the roster is sealed; None before.
-    """
-
-    held: bool
-    closing: bool
-    cluster: ClusterSpec | None
-
-
-class LogLine(NamedTuple):
-    """One line that a training process wrote. `id` orders the lines and is the place to read on from."""
-
-    id: str
-    generation: int
-    place: Place
-    line: str
 
 
 def in_use(model_dir: str, holder: str) -> ModelDirInUseError:
@@ -143,6 +133,7 @@ class JobStore:
         job = JobRecord(
             id=job_id(spec.name),
             spec=spec,
+            reserved=real_path(spec.model_dir),
             state=State.PENDING,
             reason=Reason.SUBMITTED,
             message="submitted",
@@ -155,7 +146,7 @@ class JobStore:
             scripts.SUBMIT,
             [job_key(job.id), events_key(job.id)],
             job.id,
-            spec.model_dir,
+            job.reserved,
             now.timestamp(),
             event.model_dump_json(),
             *flat(job_fields(job)),
@@ -167,7 +158,7 @@ class JobStore:
     def holder(self, model_dir: str) -> str | None:
         """Id of the job that uses a model_dir and has not ended; None if it is free."""
         with self._errors():
-            holder: str | None = self._redis.hget("runner:model_dirs", model_dir)
+            holder: str | None = self._redis.hget("runner:model_dirs", real_path(model_dir))
         return holder
 
     def job(self, job_id: str) -> JobRecord:
@@ -381,7 +372,7 @@ class JobStore:
                 [job_key(job.id), events_key(job.id)],
                 epoch,
                 job.id,
-                job.spec.model_dir,
+                job.reserved,
                 "1" if state.is_terminal else "",
                 event.model_dump_json() if is_new else "",
                 *flat({name: encode(value) for name, value in changed.items()}),

@@ -9,7 +9,7 @@ from fsspec.core import split_protocol
 
 from runner.errors import ModelDirError
 
-__all__ = ["Directory", "resolve_model_dir"]
+__all__ = ["Directory", "real_path", "resolve_model_dir"]
 
 _LOCAL = ("file", "local")
 
@@ -37,6 +37,15 @@ def resolve_model_dir(model_dir: str | os.PathLike[str], *, base: Path | None = 
     if not path.startswith("/"):
         raise ModelDirError(f"model_dir={text!r}: a file URL needs an absolute path, as in file:///data/models/iris.")
     return os.path.abspath(path)
+
+
+def real_path(url: str) -> str:
+    """What all names of one directory have in common: its path without symbolic links. It need not exist.
+
+    Args:
+        url: What `resolve_model_dir` returned.
+    """
+    return os.path.realpath(url)
 
 
 def _refusal(url: str, protocol: str) -> str:
