@@ -68,7 +68,7 @@ class JobNotFoundError(RunnerError, LookupError):
 
 
 class JobSpecError(RunnerError, ValueError):
-    """A value given to submit cannot be part of a job: the message names it and says what to do."""
+    """What is given for, or recorded of, a job cannot be used: the message names it and says what to do."""
 
 
 class JobFailedError(RunnerError, RuntimeError):

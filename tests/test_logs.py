@@ -80,7 +80,7 @@ def test_a_ship_that_hangs_costs_the_oldest_lines_and_says_how_many() -> None:
 
 def test_lines_that_redis_refuses_do_not_hold_up_those_after_them() -> None:
     ship = Ship()
-    ship.errors = [redis.ResponseError("OOM command not allowed")]
+    ship.errors = [redis.ResponseError("WRONGTYPE")]
     pump = LogPump(ship)
     ship.gate.clear()
     pump.add(b"refused")

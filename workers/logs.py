@@ -105,7 +105,7 @@ class LogPump:
             self._healthy = False
             return False
         except redis.RedisError:
-            # Redis answered with a refusal, out of memory for one: the same lines would be refused again.
+            # Redis answered with a refusal: the same lines would be refused again.
             _logger.exception("%d log lines are lost.", len(batch))
         self._healthy = True
         return True

@@ -5,7 +5,10 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from pydantic import ValidationError
+
 from runner.cluster import Place
+from runner.errors import JobSpecError
 from runner.jobs.spec import JobSpec
 from runner.jobs.state import Claim, JobRecord, Outcome, Progress, Task
 
@@ -69,14 +72,25 @@ def flat(fields: Mapping[str, str]) -> list[str]:
 
 
 def parse_job(job_id: str, fields: Mapping[str, str]) -> JobRecord:
-    """A job from the fields of its hash."""
+    """A job from the fields of its hash.
+
+    Raises:
+        JobSpecError: They are not those that this version writes.
+    """
     texts = {name: fields.get(name, "") for name in JobRecord.model_fields}
     decoded: dict[str, Any] = {name: text or None for name, text in texts.items()}
     for name in ("cluster", "metrics"):
         decoded[name] = json.loads(texts[name]) if texts[name] else None
     for name in ("cancel", "closing"):
         decoded[name] = texts[name] == "1"
-    return JobRecord(**{**decoded, "id": job_id, "spec": JobSpec.from_json(texts["spec"])})
+    try:
+        return JobRecord(**{**decoded, "id": job_id, "spec": JobSpec.from_json(texts["spec"])})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise JobSpecError(
+            f"Job {job_id} cannot be read, {'.'.join(map(str, first['loc']))}: {first['msg']}. "
+            "Was it submitted by another version of estimator-runner?"
+        ) from error
 
 
 def parse_task(place: Place, fields: Mapping[str, str]) -> Task:

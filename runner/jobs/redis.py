@@ -34,13 +34,18 @@ def connect(settings: Settings) -> Any:
 
 @contextmanager
 def redis_errors(url: str) -> Iterator[None]:
-    """Raises RedisUnavailableError for whatever says that Redis cannot be reached or will not let us in."""
+    """Raises RedisUnavailableError for whatever says that Redis cannot be reached, or will not let us in or write."""
     try:
         yield
     except (redis.AuthenticationError, redis.exceptions.AuthorizationError) as error:
         raise RedisUnavailableError(
             f"Redis at {url} refused the password: {error}. "
             "Set RUNNER_PASSWORD_FILE to a file that holds the right one."
+        ) from error
+    except (redis.exceptions.OutOfMemoryError, redis.exceptions.ReadOnlyError) as error:
+        # As good as an outage: it can end, and until then nobody may take what he could not write for written.
+        raise RedisUnavailableError(
+            f"Redis at {url} takes no writes: {error} Give it more memory, or make it the primary."
         ) from error
     except (redis.ConnectionError, redis.TimeoutError) as error:
         raise RedisUnavailableError(

@@ -14,6 +14,7 @@ Keys, all under "runner:":
 """
 
 import json
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -22,7 +23,7 @@ from typing import Any
 import redis
 
 from runner.cluster import ClusterSpec, Place
-from runner.errors import JobNotFoundError, ModelDirInUseError, StaleEpochError
+from runner.errors import JobNotFoundError, JobSpecError, ModelDirInUseError, StaleEpochError
 from runner.jobs import scripts
 from runner.jobs.fields import (
     encode,
@@ -59,6 +60,8 @@ __all__ = ["JobStore", "in_use", "utc_now"]
 
 _MAX_LOG_LINES = 20_000
 
+_logger = logging.getLogger(__name__)
+
 
 def in_use(model_dir: str, holder: str) -> ModelDirInUseError:
     """The error for a second job on a model_dir."""
@@ -88,6 +91,7 @@ class JobStore:
         self._url = settings.redis_url
         self._redis = connect(settings)
         self._now = now
+        self._unreadable: set[str] = set()
 
     @contextmanager
     def _errors(self) -> Iterator[None]:
@@ -166,6 +170,7 @@ class JobStore:
 
         Raises:
             JobNotFoundError: There is none.
+            JobSpecError: Another version wrote it.
         """
         with self._errors():
             fields = self._redis.hgetall(job_key(job_id))
@@ -174,12 +179,12 @@ class JobStore:
         return parse_job(job_id, fields)
 
     def jobs(self) -> list[JobRecord]:
-        """All jobs, oldest first."""
+        """All jobs that can be read, oldest first."""
         with self._errors():
             return self._read_jobs(self._redis.zrange("runner:jobs", 0, -1))
 
     def active_jobs(self) -> list[JobRecord]:
-        """The jobs that have not ended, in order of admission: by priority, then oldest first."""
+        """The jobs that have not ended, as `jobs` reads them, in order of admission: by priority, then oldest first."""
         with self._errors():
             jobs = self._read_jobs(self._redis.smembers("runner:active"))
         return sorted(jobs, key=lambda job: (-job.spec.priority, job.submitted_at, job.id))
@@ -189,7 +194,17 @@ class JobStore:
         with self._redis.pipeline(transaction=False) as pipeline:
             for id_ in ids:
                 pipeline.hgetall(job_key(id_))
-            return [parse_job(id_, fields) for id_, fields in zip(ids, pipeline.execute(), strict=True) if fields]
+            found = [(id_, fields) for id_, fields in zip(ids, pipeline.execute(), strict=True) if fields]
+        jobs = []
+        for id_, fields in found:
+            try:
+                jobs.append(parse_job(id_, fields))
+            except JobSpecError as error:
+                # One that cannot be read must not keep the others from being run.
+                if id_ not in self._unreadable:
+                    _logger.error("%s It is left alone.", error)  # noqa: TRY400 - the message says it all
+                self._unreadable.add(id_)
+        return jobs
 
     def request_cancel(self, job_id: str) -> JobRecord:
         """Asks the coordinator to end the job; idempotent, and of no effect on a job that has ended.
