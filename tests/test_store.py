@@ -181,6 +181,25 @@ def test_a_generation_begins_once(store: JobStore) -> None:
     assert store.job(job.id).generation == 1
 
 
+def test_the_tasks_of_the_last_generation_are_forgotten_when_the_next_one_begins(store: JobStore) -> None:
+    epoch, job = begun(store)
+    assert store.claim(job.id, 1, CHIEF, claim()) == ""
+
+    assert store.begin_generation(epoch, job) == 2
+
+    assert store._redis.keys("*:tasks:*") == []
+    assert not store.beat(job.id, 1, CHIEF, token="t", progress=None).held
+
+
+def test_the_events_of_a_job_that_tries_for_ever_are_bounded(store: JobStore) -> None:
+    epoch, job = begun(store)
+
+    for number in range(1010):
+        store.transition(epoch, job, State.RECOVERING, Reason.TASK_LOST, str(number))
+
+    assert [event.message for event in store.events(job.id)] == [str(number) for number in range(10, 1010)]
+
+
 def test_a_beat_renews_the_lease_and_brings_the_cluster(store: JobStore) -> None:
     epoch, job = begun(store)
     store.claim(job.id, 1, CHIEF, claim())

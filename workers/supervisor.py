@@ -161,7 +161,7 @@ class Supervisor:
 
     def _holds_place(self) -> bool:
         # A claim is sent again when its reply was lost, and then refused because of its first self.
-        claim = self._store.tasks(self._store.job(self._job_id), generation=self._generation)[self._place].claim
+        claim = self._store.tasks(self._store.job(self._job_id))[self._place].claim
         return claim is not None and claim.token == self._token
 
     def _give_up(self, kind: OutcomeKind, message: str) -> Outcome | None:

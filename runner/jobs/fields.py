@@ -23,6 +23,7 @@ __all__ = [
     "parse_task",
     "rfc3339",
     "tasks_key",
+    "utc_now",
 ]
 
 
@@ -44,6 +45,11 @@ def logs_key(job_id: str) -> str:
 def tasks_key(job_id: str, generation: int) -> str:
     """Hash of the tasks of one generation."""
     return f"runner:job:{job_id}:tasks:{generation}"
+
+
+def utc_now() -> datetime:
+    """The present time; the default clock of the store."""
+    return datetime.now(UTC)
 
 
 def rfc3339(time: datetime) -> str:

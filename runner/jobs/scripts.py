@@ -38,13 +38,16 @@ return ''
 """
 
 # KEYS: job, events. ARGV: epoch, id, reserved, terminal ('1' or ''), event or '', then fields of the job.
-# A terminal job never changes again; its model_dir is free for the next one.
+# A terminal job never changes again; its model_dir is free for the next one. A job may wait, and try, for years.
 TRANSITION = (
     CHECK_EPOCH
     + """
 if redis.call('SISMEMBER', 'runner:active', ARGV[2]) == 0 then return 0 end
 redis.call('HSET', KEYS[1], unpack(ARGV, 6))
-if ARGV[5] ~= '' then redis.call('RPUSH', KEYS[2], ARGV[5]) end
+if ARGV[5] ~= '' then
+  redis.call('RPUSH', KEYS[2], ARGV[5])
+  redis.call('LTRIM', KEYS[2], -1000, -1)
+end
 if ARGV[4] == '1' then
   redis.call('SREM', 'runner:active', ARGV[2])
   local holder = redis.call('HGET', 'runner:model_dirs', ARGV[3])
@@ -54,13 +57,15 @@ return 1
 """
 )
 
-# KEYS: job. ARGV: epoch, generation.
-# Nothing of a new generation exists before this, and none begins while the last one may still have a writer.
+# KEYS: job, tasks of the generation before. ARGV: epoch, generation.
+# Nothing of a new generation exists before this, and none begins while the last one may still have a writer: whoever
+# asks for its lease from now on does not hold it.
 BEGIN_GENERATION = (
     CHECK_EPOCH
     + """
 if tonumber(redis.call('HGET', KEYS[1], 'generation')) ~= tonumber(ARGV[2]) - 1 then return 0 end
 redis.call('HSET', KEYS[1], 'generation', ARGV[2], 'closing', '', 'cluster', '')
+redis.call('DEL', KEYS[2])
 return 1
 """
 )
@@ -75,15 +80,14 @@ redis.call('PUBLISH', 'runner:wake', KEYS[1])
 return ''
 """
 
-# KEYS: job, tasks. ARGV: place, token, progress or '', generation.
-# Returns {held, closing, cluster}.
+# KEYS: job, tasks. ARGV: place, token, progress or ''.
+# Returns {held, closing, cluster}. An older generation has no claims any more.
 BEAT = """
 local claim = redis.call('HGET', KEYS[2], ARGV[1])
 if not claim or cjson.decode(claim)['token'] ~= ARGV[2] then return {'', '1', ''} end
 if redis.call('HEXISTS', KEYS[2], ARGV[1] .. '#outcome') == 1 then return {'', '1', ''} end
 redis.call('HINCRBY', KEYS[2], ARGV[1] .. '#lease', 1)
 if ARGV[3] ~= '' then redis.call('HSET', KEYS[2], ARGV[1] .. '#progress', ARGV[3]) end
-if redis.call('HGET', KEYS[1], 'generation') ~= ARGV[4] then return {'1', '1', ''} end
 return {'1', redis.call('HGET', KEYS[1], 'closing'), redis.call('HGET', KEYS[1], 'cluster')}
 """
 

@@ -10,14 +10,15 @@ Keys, all under "runner:":
     job:<id>                 hash of the fields of JobRecord
     job:<id>:events          list of Event, oldest first
     job:<id>:logs            stream of {place, generation, line}
-    job:<id>:tasks:<g>       hash of <place> -> Claim, and <place>#lease, <place>#progress, <place>#outcome
+    job:<id>:tasks:<g>       hash of <place> -> Claim, and <place>#lease, <place>#progress, <place>#outcome; of the
+                             newest generation only
 """
 
 import json
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import redis
@@ -36,6 +37,7 @@ from runner.jobs.fields import (
     parse_task,
     rfc3339,
     tasks_key,
+    utc_now,
 )
 from runner.jobs.redis import connect, redis_errors
 from runner.jobs.spec import JobSpec, job_id
@@ -56,7 +58,7 @@ from runner.jobs.wakes import WAKE_CHANNEL, Wakes
 from runner.settings import Settings
 from runner.storage.directory import real_path
 
-__all__ = ["JobStore", "in_use", "utc_now"]
+__all__ = ["JobStore", "in_use"]
 
 _MAX_LOG_LINES = 20_000
 
@@ -69,11 +71,6 @@ def in_use(model_dir: str, holder: str) -> ModelDirInUseError:
         f"{model_dir} is in use by job {holder}. Wait for it, cancel it with `runner cancel {holder}`, "
         "or choose another model_dir."
     )
-
-
-def utc_now() -> datetime:
-    """The present time; the default clock of the store."""
-    return datetime.now(UTC)
 
 
 class JobStore:
@@ -220,23 +217,17 @@ class JobStore:
         return self.job(job_id)
 
     def events(self, job_id: str) -> list[Event]:
-        """Every change of the job's state, oldest first."""
+        """The changes of the job's state, oldest first; of more than 1000 the newest."""
         with self._errors():
             return [Event.model_validate_json(text) for text in self._redis.lrange(events_key(job_id), 0, -1)]
 
     # Tasks
 
-    def tasks(self, job: JobRecord, *, generation: int | None = None) -> dict[Place, Task]:
-        """All places of a generation, claimed or not.
-
-        Args:
-            job: The job.
-            generation: None means the newest one.
-        """
-        generation = job.generation if generation is None else generation
+    def tasks(self, job: JobRecord) -> dict[Place, Task]:
+        """All places of the newest generation, claimed or not; none before the first."""
         with self._errors():
-            fields = self._redis.hgetall(tasks_key(job.id, generation))
-        return {place: parse_task(place, fields) for place in (job.spec.roster if generation else ())}
+            fields = self._redis.hgetall(tasks_key(job.id, job.generation))
+        return {place: parse_task(place, fields) for place in (job.spec.roster if job.generation else ())}
 
     def claim(self, job_id: str, generation: int, place: Place, claim: Claim) -> str:
         """Takes a place for a supervisor.
@@ -261,7 +252,6 @@ class JobStore:
             str(place),
             token,
             progress.model_dump_json() if progress else "",
-            generation,
         )
         return Beat(bool(held), bool(closing), json.loads(cluster) if cluster else None)
 
@@ -336,13 +326,14 @@ class JobStore:
             return int(self._redis.get("runner:epoch") or 0)
 
     def begin_generation(self, epoch: int, job: JobRecord) -> int | None:
-        """Opens the next generation: its places can be claimed.
+        """Opens the next generation: its places can be claimed, and the tasks of the last one are forgotten.
 
         Returns:
             Its number; None if another one was begun in between.
         """
         generation = job.generation + 1
-        begun = self._script(scripts.BEGIN_GENERATION, [job_key(job.id)], epoch, generation)
+        keys = [job_key(job.id), tasks_key(job.id, job.generation)]
+        begun = self._script(scripts.BEGIN_GENERATION, keys, epoch, generation)
         return generation if begun else None
 
     def seal(self, epoch: int, job: JobRecord, cluster: ClusterSpec) -> bool:
