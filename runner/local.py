@@ -21,6 +21,7 @@ from runner.errors import LocalStackError, RedisUnavailableError
 from runner.jobs.spec import DEFAULT_QUEUE
 from runner.jobs.store import JobStore
 from runner.settings import Settings
+from runner.storage.private import is_private
 from runner.tether import tethered
 
 __all__ = ["LocalStack"]
@@ -191,8 +192,7 @@ class _Home:
 
     def _make_private(self) -> None:
         self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        stat = self.path.lstat()
-        if stat.st_uid != os.getuid() or stat.st_mode & 0o077 or self.path.is_symlink():
+        if not is_private(self.path):
             raise LocalStackError(
                 f"{self.path} is not private to this user, and whoever can reach Redis can run code. "
                 f"Remove it, or `chmod 700` it."

@@ -83,6 +83,19 @@ def test_a_bad_setting_is_named(run: Run) -> None:
     assert "RUNNER_REDIS_URL='http://localhost'" in result.stderr
 
 
+@pytest.mark.parametrize("command", [["list"], ["coordinator"], ["worker"]])
+def test_a_socket_in_a_directory_that_others_can_enter_is_not_used(tmp_path: Path, command: list[str]) -> None:
+    (tmp_path / "runner").mkdir(mode=0o755)  # whoever made it could have a Redis of his own there
+    environ = {**os.environ, "RUNNER_REDIS_URL": "", "XDG_RUNTIME_DIR": str(tmp_path)}
+
+    result = subprocess.run(
+        [sys.executable, "-m", "runner.cli", *command], env=environ, capture_output=True, text=True, check=False
+    )
+
+    assert result.returncode == 2
+    assert "not private" in result.stderr
+
+
 @pytest.mark.parametrize("command", ["status", "logs", "cancel", "checkpoints"])
 def test_an_unknown_job_is_bad_input(run: Run, command: str) -> None:
     result = run(command, "job-aaaaaaaa")

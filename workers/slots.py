@@ -10,10 +10,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from runner.cluster import Place
-from runner.errors import RedisUnavailableError
+from runner.errors import RedisUnavailableError, SettingsError
 from runner.jobs.state import WorkerInfo
 from runner.jobs.store import JobStore
 from runner.settings import Settings
+from runner.storage.private import is_private
 from workers.presence import Presence
 from workers.supervisor import TRAINER_COMMAND, Supervisor
 
@@ -52,6 +53,7 @@ class Slots:
         self._count = count
         self._environ = environ
         self._command = command
+        self._cache_dir = _cache_dir(settings)
         self._store = JobStore(settings)
         self._presence: Presence | None = None
         self._lock = threading.Lock()
@@ -74,7 +76,7 @@ class Slots:
             generation=generation,
             place=place,
             worker=self.worker_id,
-            cache_dir=self._cache_dir(),
+            cache_dir=self._cache_dir,
             environ=self._environ,
             command=self._command,
         )
@@ -139,11 +141,18 @@ class Slots:
             slots=self._count,
         )
 
-    def _cache_dir(self) -> Path:
-        """Where code snapshots are unpacked: private to the user, since what lies there is run."""
-        home = Path.home() / ".cache" / "runner" / "code"
-        try:
-            home.mkdir(parents=True, exist_ok=True, mode=0o700)
-        except OSError:  # a user without a home, as in many containers
-            return self._settings.runtime_dir / "code"
-        return home
+
+def _cache_dir(settings: Settings) -> Path:
+    """Where code snapshots are unpacked: private to the user, since what lies there is run."""
+    home = Path.home() / ".cache" / "runner" / "code"
+    try:
+        home.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError:  # a user without a home, as in many containers
+        settings.runtime_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not is_private(settings.runtime_dir):
+            raise SettingsError(
+                f"{settings.runtime_dir} is not private to this user, and code in it would be run. "
+                "Remove it, or `chmod 700` it."
+            ) from None
+        return settings.runtime_dir / "code"
+    return home

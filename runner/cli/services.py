@@ -33,7 +33,10 @@ def worker_command(slots: int, queue: str) -> None:
     TERM or Ctrl-C ends its training processes and then the worker; the coordinator starts them again elsewhere.
     """
     _log_to_stderr()
-    sys.exit(run_worker(make_app(Settings.from_environ()), slots=slots, queue=queue))
+    settings = Settings.from_environ()
+    # Settings that cannot be used are said here in a sentence, and in a traceback of Celery's later.
+    JobStore(settings).close()
+    sys.exit(run_worker(make_app(settings), slots=slots, queue=queue))
 
 
 @click.command("coordinator")

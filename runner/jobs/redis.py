@@ -2,14 +2,16 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import redis
 from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
-from runner.errors import RedisUnavailableError
+from runner.errors import RedisUnavailableError, SettingsError
 from runner.settings import Settings
+from runner.storage.private import is_private
 
 __all__ = ["connect", "redis_errors"]
 
@@ -21,7 +23,17 @@ def connect(settings: Settings) -> Any:
 
     Thread-safe. Every command is tried three times within about a second before it raises. Typed as Any, since
     redis-py's annotations do not know that responses are decoded.
+
+    Raises:
+        SettingsError: The socket of `runner up` lies in a directory that is open to others: whoever made it could have
+            this process run their code.
     """
+    socket = Path(settings.redis_url.removeprefix("unix://"))
+    if socket.parent == settings.runtime_dir and settings.runtime_dir.exists() and not is_private(settings.runtime_dir):
+        raise SettingsError(
+            f"{settings.runtime_dir} is not private to this user, and whoever can reach Redis can run code. "
+            "Remove it, `chmod 700` it, or set RUNNER_REDIS_URL."
+        )
     return redis.Redis.from_url(
         settings.redis_url,
         password=settings.redis_password,
