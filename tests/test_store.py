@@ -58,6 +58,15 @@ def test_an_unknown_job_is_not_found(store: JobStore) -> None:
         store.request_cancel("nobody-aaaaaaaa")
 
 
+@pytest.mark.parametrize("suffix", [":events", ":logs", "/../x", " ", "\n"])
+def test_what_is_no_id_is_not_found(store: JobStore, suffix: str) -> None:
+    job = store.submit(spec())
+    store.append_logs(job.id, 1, CHIEF, ["hello"])
+
+    with pytest.raises(JobNotFoundError):
+        store.job(job.id + suffix)
+
+
 def test_a_second_job_on_a_model_dir_is_refused_and_leaves_no_trace(store: JobStore) -> None:
     job = store.submit(spec())
 

@@ -10,13 +10,14 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
 from runner.cluster import Place, roster
 
-__all__ = ["DEFAULT_QUEUE", "JobSpec", "Model", "job_id"]
+__all__ = ["DEFAULT_QUEUE", "JobSpec", "Model", "is_job_id", "job_id"]
 
 DEFAULT_QUEUE = "default"
 
 _ENTRY = re.compile(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")
 _SECRET = re.compile(r"SECRET|PASSWORD|PASSWD|TOKEN|CREDENTIAL|PRIVATE|ACCESS_KEY|API_KEY", re.IGNORECASE)
 _MAX_ID = 63
+_ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
 
 class Model(BaseModel):
@@ -99,6 +100,11 @@ class JobSpec(Model):
             pydantic.ValidationError: `text` is not a valid specification.
         """
         return cls.model_validate_json(text)
+
+
+def is_job_id(text: str) -> bool:
+    """Whether `job_id` could have made it, so that it may be part of a key or a path."""
+    return _ID.fullmatch(text) is not None
 
 
 def job_id(name: str) -> str:

@@ -40,7 +40,7 @@ from runner.jobs.fields import (
     utc_now,
 )
 from runner.jobs.redis import connect, redis_errors
-from runner.jobs.spec import JobSpec, job_id
+from runner.jobs.spec import JobSpec, is_job_id, job_id
 from runner.jobs.state import (
     Beat,
     Claim,
@@ -170,7 +170,7 @@ class JobStore:
             JobSpecError: Another version wrote it.
         """
         with self._errors():
-            fields = self._redis.hgetall(job_key(job_id))
+            fields = self._redis.hgetall(job_key(job_id)) if is_job_id(job_id) else {}
         if not fields:
             raise JobNotFoundError(f"No job {job_id!r}; `runner list` shows the jobs there are.")
         return parse_job(job_id, fields)
