@@ -178,6 +178,16 @@ def test_a_status_for_people_says_the_state_and_why(run: Run, job_id: str) -> No
     assert "PENDING (SUBMITTED)" in result.stdout
 
 
+def test_a_message_of_many_lines_is_told_whole_once(run: Run, store: JobStore, job_id: str) -> None:
+    message = "could not be set up: InvalidArgumentError:\n  a tensor\n  another tensor"
+    store.transition(store.take_over(), store.job(job_id), State.FAILED, Reason.CONFIG_ERROR, message)
+
+    lines = run("status", job_id).stdout.splitlines()
+
+    assert lines.count("  another tensor") == 1
+    assert lines[-1].endswith("CONFIG_ERROR  0           could not be set up: InvalidArgumentError: ...")
+
+
 def test_a_metric_that_is_not_a_number_is_still_json(run: Run, store: JobStore, job_id: str) -> None:
     metrics = {"loss": math.nan}
     store.transition(store.take_over(), store.job(job_id), State.SUCCEEDED, Reason.COMPLETED, "done", metrics=metrics)

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import psutil
 import pytest
 
 Quickstart = Callable[..., "subprocess.CompletedProcess[str]"]
@@ -75,3 +76,19 @@ def test_a_model_dir_that_cannot_be_written_is_bad_input(quickstart: Quickstart,
     assert result.returncode == 2
     assert "file/below" in result.stderr
     assert "Traceback" not in result.stderr
+
+
+def test_a_service_that_ends_in_mid_run_is_told_instead_of_waited_for(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "runner.cli", "quickstart"]
+    with subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert any(line.startswith("Job quickstart-") for line in process.stdout)
+        (coordinator,) = [
+            each for each in psutil.Process(process.pid).children() if each.cmdline()[-1] == "coordinator"
+        ]
+
+        coordinator.kill()
+        _, stderr = process.communicate(timeout=60)
+
+    assert process.returncode == 1
+    assert "The coordinator ended by itself" in stderr

@@ -5,7 +5,7 @@ from dataclasses import asdict
 
 import click
 
-from runner.cli.output import age, print_json, print_log_line, print_table
+from runner.cli.output import print_json, print_log_line, print_table, to_the_second
 from runner.client import Client, JobStatus
 
 __all__ = ["cancel_command", "checkpoints_command", "list_command", "logs_command", "status_command"]
@@ -51,7 +51,10 @@ def _print_status(status: JobStatus) -> None:
     click.echo()
     print_table(
         ["TIME", "STATE", "REASON", "GENERATION", "MESSAGE"],
-        [(age(event.time), event.state, event.reason, event.generation, event.message) for event in status.events],
+        [
+            (to_the_second(event.time), event.state, event.reason, event.generation, event.message)
+            for event in status.events
+        ],
     )
 
 
@@ -68,7 +71,7 @@ def list_command(*, as_json: bool) -> None:
     print_table(
         ["JOB", "STATE", "REASON", "STEP", "SUBMITTED", "MODEL_DIR"],
         [
-            (status.id, status.state, status.reason, status.step, age(status.submitted_at), status.model_dir)
+            (status.id, status.state, status.reason, status.step, to_the_second(status.submitted_at), status.model_dir)
             for status in statuses
         ],
     )
@@ -115,7 +118,13 @@ def checkpoints_command(job_id: str, *, as_json: bool) -> None:
     print_table(
         ["STEP", "BYTES", "WRITTEN", "PREFIX", ""],
         [
-            (info.step, info.size_bytes, age(info.modified_at.isoformat()[:19]), info.prefix, "latest" * info.latest)
+            (
+                info.step,
+                info.size_bytes,
+                to_the_second(info.modified_at.isoformat()[:19]),
+                info.prefix,
+                "latest" * info.latest,
+            )
             for info in checkpoints
         ],
     )

@@ -9,7 +9,7 @@ import click
 from runner.client import Job, JobStatus
 from runner.jobs.state import LogLine
 
-__all__ = ["age", "follow", "print_json", "print_log_line", "print_table"]
+__all__ = ["follow", "print_json", "print_log_line", "print_table", "to_the_second"]
 
 
 def print_json(value: Any) -> None:
@@ -18,11 +18,16 @@ def print_json(value: Any) -> None:
 
 
 def print_table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """Prints aligned columns, never cut: they are read by grep and awk as well."""
-    texts = [list(headers), *([("" if cell is None else str(cell)) for cell in row] for row in rows)]
+    """Prints aligned columns, never cut but at the end of a cell's first line: grep and awk read them as well."""
+    texts = [list(headers), *([_one_line("" if cell is None else str(cell)) for cell in row] for row in rows)]
     widths = [max(len(row[column]) for row in texts) for column in range(len(headers))]
     for row in texts:
         click.echo("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _one_line(text: str) -> str:
+    first, *more = text.splitlines() or [""]
+    return f"{first} ..." if more else first
 
 
 def print_log_line(line: LogLine) -> None:
@@ -30,8 +35,8 @@ def print_log_line(line: LogLine) -> None:
     click.echo(f"{line.place} | {line.line}")
 
 
-def age(time: str | None) -> str:
-    """A time in RFC 3339 to the second, for people."""
+def to_the_second(time: str | None) -> str:
+    """A time in RFC 3339, for people."""
     return time.partition(".")[0].replace("T", " ") + "Z" if time else ""
 
 

@@ -4,6 +4,7 @@ import shlex
 import signal
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -38,25 +39,30 @@ def quickstart_command(model_dir: str, workers: int, steps: int, *, verbose: boo
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         screen.say(f"Starting Valkey, a coordinator and {1 + workers} slots ...")
-        with LocalStack(1 + workers) as client:
-            status = _train(client, screen, model_dir=model_dir, workers=workers, steps=steps)
+        stack = LocalStack(1 + workers)
+        with stack as client:
+            job = _submit(client, screen, model_dir=model_dir, workers=workers, steps=steps)
+            status = screen.watch(job, stack.check)
+            if status.state is not State.SUCCEEDED:
+                _print_end_of_log(job, screen)
+            status.raise_for_status()
     except KeyboardInterrupt:
         click.echo(f"Stopped. Run it again to go on from the latest checkpoint in {model_dir}.", err=True)
         sys.exit(_INTERRUPTED)
     _print_results(status, model_dir, steps)
 
 
-def _train(client: Client, screen: "_Screen", *, model_dir: str, workers: int, steps: int) -> JobStatus:
+def _submit(client: Client, screen: "_Screen", *, model_dir: str, workers: int, steps: int) -> Job:
     params = {"max_steps": steps, "hidden_units": [10, 10]}
     job = client.submit(_ENTRY, params=params, model_dir=model_dir, workers=workers, name="quickstart")
     tasks = "a chief" + (f" and {workers} worker{'s' * (workers > 1)}" if workers else "")
     screen.say(f"Job {job.id}: {tasks}, model_dir {job.status().model_dir}")
-    status = screen.watch(job)
-    if status.state is not State.SUCCEEDED and not screen.verbose:
-        for line in list(job.logs())[-_TAIL_LINES:]:
-            click.echo(f"{line.place} | {line.line}", err=True)
-    status.raise_for_status()
-    return status
+    return job
+
+
+def _print_end_of_log(job: Job, screen: "_Screen") -> None:
+    for line in [] if screen.verbose else list(job.logs())[-_TAIL_LINES:]:
+        click.echo(f"{line.place} | {line.line}", err=True)
 
 
 class _Screen:
@@ -72,8 +78,8 @@ class _Screen:
         """Prints one line, above the live one."""
         self._console.print(text)
 
-    def watch(self, job: Job) -> JobStatus:
-        """Returns when the job has ended."""
+    def watch(self, job: Job, check: Callable[[], None]) -> JobStatus:
+        """Returns when the job has ended; calls `check` meanwhile, which may raise to end the wait."""
         ended = threading.Event()
         logs = threading.Thread(target=self._follow, args=[job, ended], name="logs", daemon=True)
         logs.start()
@@ -81,6 +87,7 @@ class _Screen:
         with Progress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal) as live:
             task = live.add_task("starting", total=self._steps, facts="")
             while not (status := job.status()).state.is_terminal:
+                check()
                 self._show(status, live, task)
                 ended.wait(_REFRESH_SECS)
             logs.join()
