@@ -54,7 +54,9 @@ def test_a_function_is_sent_by_name() -> None:
     assert entry_name(decorated) == f"{__name__}:decorated"
 
 
-@pytest.mark.parametrize("entry", ["", "iris", "iris.py", "iris:", ":experiment", "iris:a.b", "my-iris:f", "a/b:f"])
+@pytest.mark.parametrize(
+    "entry", ["", "iris", "iris.py", "iris:", ":experiment", "iris:a.b", "my-iris:f", "a/b:f", "iris:f\n"]
+)
 def test_what_is_no_name_of_a_function_is_refused(entry: str) -> None:
     with pytest.raises(EntryError, match="module:function"):
         entry_name(entry)

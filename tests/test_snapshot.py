@@ -268,7 +268,7 @@ def test_bytes_that_are_no_zip_are_refused(tmp_path: Path) -> None:
         unpack(b"no zip", hashlib.sha256(b"no zip").hexdigest(), tmp_path)
 
 
-@pytest.mark.parametrize("sha256", ["", "../../etc", "A" * 64])
+@pytest.mark.parametrize("sha256", ["", "../../etc", "A" * 64, "a" * 64 + "\n"])
 def test_a_hash_that_is_none_names_no_file(tmp_path: Path, sha256: str) -> None:
     with pytest.raises(CodeSnapshotError, match="not a sha256"):
         unpack(b"", sha256, tmp_path)

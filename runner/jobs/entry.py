@@ -3,7 +3,6 @@
 import ast
 import importlib
 import inspect
-import re
 import sys
 import sysconfig
 from collections.abc import Callable, Iterable, Iterator
@@ -13,13 +12,13 @@ from types import FunctionType, ModuleType
 from typing import Any
 
 from runner.errors import EntryError
+from runner.jobs.spec import is_entry
 
 __all__ = ["RESERVED", "check_entry", "entry_name", "source_root"]
 
 RESERVED = ("runner", "tensorflow", "workers")
 """Top levels that always mean the installed packages: one of the user's under such a name would hide ours."""
 
-_NAME = re.compile(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")
 _SCOPES = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef | ast.Lambda | ast.comprehension
 _MOVE = "Write it at the top level of a module (a .py file) and submit it from there, or as 'module:function'."
 
@@ -35,7 +34,7 @@ def entry_name(entry: str | Callable[..., Any]) -> str:
         EntryError: Not of that form, or a function that no other process could import.
     """
     if isinstance(entry, str):
-        if not _NAME.match(entry):
+        if not is_entry(entry):
             raise EntryError(f"entry={entry!r}: expected 'module:function', such as 'iris:experiment'.")
         return entry
     function = _top_level(entry)

@@ -22,7 +22,7 @@ MAX_SIZE_BYTES = 100 * 2**20
 """Of all files before compression. More than that is data, which does not belong into a job's code."""
 
 _LARGEST = 5
-_SHA256 = re.compile(r"^[0-9a-f]{64}$")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
 # The zip format knows no time before this one; real times would give the same code another hash.
 _TIME = (1980, 1, 1, 0, 0, 0)
 _UNIX = 3
@@ -37,7 +37,7 @@ class Snapshot(NamedTuple):
 
 def snapshot_name(sha256: str) -> str:
     """Where a snapshot lies in its model_dir."""
-    if not _SHA256.match(sha256):
+    if not _SHA256.fullmatch(sha256):
         raise CodeSnapshotError(f"{sha256!r} is not a sha256 in lower-case hex.")
     return f".runner/code/{sha256}.zip"
 

@@ -10,11 +10,11 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue, field_validator
 
 from runner.cluster import Place, roster
 
-__all__ = ["DEFAULT_QUEUE", "JobSpec", "Model", "is_job_id", "job_id"]
+__all__ = ["DEFAULT_QUEUE", "JobSpec", "Model", "is_entry", "is_job_id", "job_id"]
 
 DEFAULT_QUEUE = "default"
 
-_ENTRY = re.compile(r"^[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*$")
+_ENTRY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _SECRET = re.compile(r"SECRET|PASSWORD|PASSWD|TOKEN|CREDENTIAL|PRIVATE|ACCESS_KEY|API_KEY", re.IGNORECASE)
 _MAX_ID = 63
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
@@ -57,7 +57,7 @@ class JobSpec(Model):
     @field_validator("entry")
     @classmethod
     def _entry_names_a_function(cls, value: str) -> str:
-        if not _ENTRY.match(value):
+        if not is_entry(value):
             raise ValueError(f'expected "module:function", given {value!r}')
         return value
 
@@ -100,6 +100,11 @@ class JobSpec(Model):
             pydantic.ValidationError: `text` is not a valid specification.
         """
         return cls.model_validate_json(text)
+
+
+def is_entry(text: str) -> bool:
+    """Whether a text has the form "module:function"."""
+    return _ENTRY.fullmatch(text) is not None
 
 
 def is_job_id(text: str) -> bool:
