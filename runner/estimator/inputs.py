@@ -19,14 +19,11 @@ class Batch(NamedTuple):
     Attributes:
         features: What model_fn gets as features.
         labels: What it gets as labels; None if there are none.
-        valid: bool scalar, False once this replica's input has ended; None where the end of the input is an error of
-            the step, which it is unless there are other replicas.
         hooks: Hooks that the input needs.
     """
 
     features: Any
     labels: Any
-    valid: Any
     hooks: list[Any]
 
 
@@ -41,32 +38,19 @@ def takes_input_context(input_fn: Callable[..., Any]) -> bool:
     return "input_context" in inspect.signature(input_fn).parameters
 
 
-def make_batch(result: Any, *, flag_end: bool = False) -> Batch:
+def make_batch(result: Any) -> Batch:
     """Turns what an input_fn returned into tensors.
 
     Args:
         result: A tf.data.Dataset, or tensors: (features, labels) or features alone.
-        flag_end: Repeat the first batch for ever after the end of a dataset, flagged as not valid, so that all replicas
-            can agree to end at the same step.
 
     Raises:
         ValueError: A tuple has neither one nor two elements.
     """
     if not isinstance(result, tf.data.Dataset):
-        return Batch(*_features_and_labels(result), valid=tf.constant(value=True) if flag_end else None, hooks=[])
-    iterator = _v1.data.make_initializable_iterator(_flagged(result) if flag_end else result)
-    hooks = [IteratorHook(iterator.initializer)]
-    if not flag_end:
-        return Batch(*_features_and_labels(iterator.get_next()), valid=None, hooks=hooks)
-    valid, element = iterator.get_next()
-    return Batch(*_features_and_labels(element), valid=valid, hooks=hooks)
-
-
-def _flagged(dataset: tf.data.Dataset) -> tf.data.Dataset:
-    def flag(*, valid: bool) -> Callable[..., Any]:
-        return lambda *element: (valid, element[0] if len(element) == 1 else element)
-
-    return dataset.map(flag(valid=True)).concatenate(dataset.take(1).repeat().map(flag(valid=False)))
+        return Batch(*_features_and_labels(result), hooks=[])
+    iterator = _v1.data.make_initializable_iterator(result)
+    return Batch(*_features_and_labels(iterator.get_next()), hooks=[IteratorHook(iterator.initializer)])
 
 
 def _features_and_labels(result: Any) -> tuple[Any, Any]:

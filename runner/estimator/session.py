@@ -19,7 +19,6 @@ def create_session(
     scaffold: Any,
     *,
     restore: Callable[[Any], None] | None = None,
-    master: str = "",
     config: Any = None,
 ) -> Any:
     """Opens a session on the finalized default graph and makes it ready: initialized or restored, local state set up.
@@ -27,7 +26,6 @@ def create_session(
     Args:
         scaffold: A finalized tf.compat.v1.train.Scaffold.
         restore: Called with the session in place of the scaffold's initialization; None initializes.
-        master: Target of the session; "" runs in this process without a server.
         config: tf.compat.v1.ConfigProto, or None.
 
     Raises:
@@ -40,7 +38,7 @@ def create_session(
         graph=tf.compat.v1.get_default_graph(),
     )
     return manager.prepare_session(
-        master,
+        "",
         init_op=None if restore else scaffold.init_op,
         init_feed_dict=None if restore else scaffold.init_feed_dict,
         init_fn=restore or scaffold.init_fn,
@@ -51,20 +49,18 @@ def create_session(
 class HookedSession:
     """A session whose every run passes the hooks, as tf.compat.v1.train.SingularMonitoredSession does.
 
-    Unlike MonitoredSession it never opens a new session by itself after an error: on a server whose peer is gone that
-    would wait forever. Used as a context manager: hooks' `end` runs if the block ends without an error or at the end of
+    Unlike MonitoredSession it never opens a new session by itself after an error, which the peers of a cluster would
+    know nothing of. Used as a context manager: hooks' `end` runs if the block ends without an error or at the end of
     the input, which is then no error.
 
     Args:
         session: A session that is ready.
         hooks: tf.compat.v1.train.SessionRunHook, told in this order; `begin` was called before the graph was finalized.
-        timeout_secs: Longest time that one run may take; None means no limit.
     """
 
-    def __init__(self, session: Any, hooks: Sequence[Any], *, timeout_secs: float | None = None) -> None:
+    def __init__(self, session: Any, hooks: Sequence[Any]) -> None:
         self.session = session
         self._hooks = list(hooks)
-        self._timeout_ms = int(timeout_secs * 1000) if timeout_secs else 0
         self._should_stop = False
         self._coordinator = _v1.train.Coordinator(clean_stop_exception_types=_END_OF_INPUT)
 
@@ -94,7 +90,7 @@ class HookedSession:
 
     def _run(self, fetches: Any) -> Any:
         context = _v1.train.SessionRunContext(original_args=_v1.train.SessionRunArgs(fetches), session=self.session)
-        options, metadata = _v1.RunOptions(timeout_in_ms=self._timeout_ms), _v1.RunMetadata()
+        options, metadata = _v1.RunOptions(), _v1.RunMetadata()
         requests = self._requests(context, options)
         feeds: dict[Any, Any] = {}
         for args in requests.values():

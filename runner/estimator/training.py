@@ -71,9 +71,11 @@ class Training:
         """
         replicas = replicas_of(self.config)
         with replicas.errors(), tf.Graph().as_default() as graph, graph.device(self.config.device_fn):
-            step_loss = self._run_graph(replicas)
+            loss = self._run_graph(replicas)
             replicas.finish()
-        return step_loss
+        if loss is None and replicas.count > 1:
+            _logger.warning("The training ended before its first step: the input of at least one task has no batch.")
+        return loss
 
     def _run_graph(self, replicas: Replicas) -> float | None:
         batch = self._batch(replicas)
@@ -92,12 +94,12 @@ class Training:
         for hook in hooks:
             hook.begin()
         spec.scaffold.finalize()
-        session = _open_session(replicas, spec.scaffold, checkpoints)
+        session = _open_session(self.config, replicas, spec.scaffold, checkpoints)
         with ExitStack() as stack:
             stack.callback(session.close)
             if replicas.is_chief:
                 stack.enter_context(events)
-            return _loop(HookedSession(session, hooks, timeout_secs=replicas.timeout_secs), spec.train_op, loss)
+            return _loop(HookedSession(session, hooks), spec.train_op, loss)
 
     def _batch(self, replicas: Replicas) -> Batch:
         """The input, built under the seed that all replicas share and before anything in which they differ."""
@@ -112,15 +114,13 @@ class Training:
                 config=self.config,
                 input_context=replicas.input_context(),
             )
-            if isinstance(result, tf.data.Dataset) and not takes_input_context(self.input_fn):
-                result = replicas.shard(result)
-            return make_batch(result, flag_end=replicas.count > 1)
+            return make_batch(result if takes_input_context(self.input_fn) else replicas.shard(result))
 
     def _spec(self, replicas: Replicas, batch: Batch) -> tuple[EstimatorSpec, Any]:
         """What model_fn made of the batch, and the loss to show: its mean over the replicas."""
         if replicas.model_seed is not None:
             _v1.set_random_seed(replicas.model_seed)
-        if (averager := replicas.averager(batch.valid)) is None:
+        if (averager := replicas.averager) is None:
             spec = self.call_model_fn(batch.features, batch.labels, ModeKeys.TRAIN)
             loss = spec.loss
         else:
@@ -200,20 +200,19 @@ def _saver(config: RunConfig, scaffold: Any) -> Any:
     return saver
 
 
-def _open_session(replicas: Replicas, scaffold: Any, checkpoints: Checkpoints) -> Any:
+def _open_session(config: RunConfig, replicas: Replicas, scaffold: Any, checkpoints: Checkpoints) -> Any:
     """A session with the state of the latest checkpoint; where there is none, with initial weights.
 
     In a cluster the chief selects: it publishes step 0 if there is nothing to restore yet, and the others restore
     exactly the step that it tells.
     """
-    master, config = replicas.master, replicas.session_config
     prefix = checkpoints.latest() if replicas.is_chief else None
     if prefix is not None:
         checkpoints.verify(prefix, training=True)
         checkpoints.resume_retention()
     session = None
     if replicas.is_chief and replicas.count > 1 and prefix is None:
-        session = create_session(scaffold, master=master, config=config)
+        session = create_session(scaffold, config=config.session_config)
         step = int(session.run(_v1.train.get_global_step()))
         _logger.info("Saving checkpoints for %d into %s.", step, checkpoints.basename)
         prefix = checkpoints.save(session, step)
@@ -221,12 +220,12 @@ def _open_session(replicas: Replicas, scaffold: Any, checkpoints: Checkpoints) -
     if session is not None:
         return session
     if restored_step is None:
-        return create_session(scaffold, master=master, config=config)
+        return create_session(scaffold, config=config.session_config)
     path = prefix or checkpoints.at_step(restored_step)
     if not replicas.is_chief:
         checkpoints.verify(path, training=True)
     return create_session(
-        scaffold, restore=lambda session: checkpoints.restore(session, path), master=master, config=config
+        scaffold, restore=lambda session: checkpoints.restore(session, path), config=config.session_config
     )
 
 
