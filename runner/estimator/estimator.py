@@ -272,7 +272,10 @@ def _config_and_model_dir(config: RunConfig | None, model_dir: str | os.PathLike
     if path is None:
         path = tempfile.mkdtemp()
         _logger.warning("Using temporary folder as model directory: %s", path)
-    resolve_model_dir(path)  # refuses what cannot be trained in; relative paths stay relative, as in the original
+    resolved = resolve_model_dir(path)
+    # A relative path stays relative, as in the original. TensorFlow would take a URL or a `~` for such a path.
+    if os.path.abspath(path) != resolved:
+        path = resolved
     session_config = config.session_config or default_session_config()
     return config.replace(model_dir=path, session_config=session_config), path
 

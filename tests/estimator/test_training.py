@@ -1,6 +1,7 @@
 """What train() leaves in model_dir, logs, and does at its ends."""
 
 import logging
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -290,6 +291,22 @@ def test_two_model_dirs_and_urls_that_cannot_be_trained_in_are_refused(tmp_path:
         tfe.Estimator(linear_model_fn, str(tmp_path / "b"), config=config, params={})
     with pytest.raises(ModelDirError, match="nope"):
         tfe.Estimator(linear_model_fn, "nope://models/iris", params={})
+
+
+def test_a_url_and_a_home_directory_name_a_model_dir_that_training_goes_on_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+
+    for model_dir in ("file://" + str(tmp_path / "model"), "~/model", "model"):
+        estimator = tfe.Estimator(linear_model_fn, model_dir, params={})
+        estimator.train(linear_input_fn, steps=1)
+
+    assert os.listdir(tmp_path) == ["model"]
+    assert steps_of(tmp_path / "model") == [1, 2, 3]
+    assert tfe.Estimator(linear_model_fn, "~/model", params={}).config.model_dir == str(tmp_path / "model")
+    assert estimator.model_dir == "model"
 
 
 def test_a_distribution_strategy_is_refused_and_not_ignored(tmp_path: Path) -> None:
