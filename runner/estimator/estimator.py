@@ -1,7 +1,6 @@
 """Estimator: a model_fn trained, evaluated and asked for predictions over one model_dir."""
 
 import copy
-import inspect
 import logging
 import os
 import tempfile
@@ -17,6 +16,7 @@ from runner.estimator.inputs import call_input_fn, make_batch
 from runner.estimator.model_fn import EstimatorSpec, ModeKeys
 from runner.estimator.run_config import RunConfig, default_session_config
 from runner.estimator.session import HookedSession
+from runner.estimator.signatures import argument_names
 from runner.estimator.training import Training
 from runner.storage.directory import resolve_model_dir
 
@@ -204,7 +204,13 @@ class Estimator:
                 _v1.set_random_seed(self._config.tf_random_seed)
             _v1.train.create_global_step()
             with tf.device("/cpu:0"):
-                result = call_input_fn(input_fn, mode=ModeKeys.PREDICT, params=self.params, config=self._config)
+                result = call_input_fn(
+                    input_fn,
+                    mode=ModeKeys.PREDICT,
+                    params=self.params,
+                    config=self._config,
+                    input_context=tf.distribute.InputContext(),  # of the only one that reads
+                )
                 batch = make_batch(result)
             spec = self._call_model_fn(batch.features, None, ModeKeys.PREDICT)
             predictions = _select(spec.predictions, predict_keys)
@@ -239,7 +245,7 @@ class Estimator:
     def _call_model_fn(
         self, features: Any, labels: Any, mode: str, *, config: RunConfig | None = None
     ) -> EstimatorSpec:
-        takes = inspect.signature(self._model_fn).parameters
+        takes = argument_names(self._model_fn)
         available = {"labels": labels, "mode": mode, "params": self.params, "config": config or self.config}
         if "labels" not in takes and labels is not None:
             raise ValueError("model_fn does not take labels, but input_fn returns labels.")
@@ -281,7 +287,7 @@ def _config_and_model_dir(config: RunConfig | None, model_dir: str | os.PathLike
 
 
 def _check_model_fn(model_fn: Callable[..., Any], params: Any) -> None:
-    names = set(inspect.signature(model_fn).parameters)
+    names = set(argument_names(model_fn))
     if "features" not in names:
         raise ValueError(f"model_fn ({model_fn}) must include features argument.")
     if params is not None and "params" not in names:

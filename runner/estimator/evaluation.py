@@ -62,9 +62,14 @@ class Evaluation:
                 _v1.set_random_seed(self.config.tf_random_seed)
             global_step = _v1.train.create_global_step()
             with tf.device("/cpu:0"):
-                batch = make_batch(
-                    call_input_fn(self.input_fn, mode=ModeKeys.EVAL, params=self.params, config=self.config)
+                result = call_input_fn(
+                    self.input_fn,
+                    mode=ModeKeys.EVAL,
+                    params=self.params,
+                    config=self.config,
+                    input_context=tf.distribute.InputContext(),  # of the only one that reads
                 )
+                batch = make_batch(result)
             spec = self.call_model_fn(batch.features, batch.labels, ModeKeys.EVAL)
             update_op, values = _metrics(spec)
             values[_v1.GraphKeys.GLOBAL_STEP] = global_step
@@ -127,7 +132,11 @@ def open_local_session(scaffold: Any, *, model_dir: str, config: RunConfig, chec
 
 def _metrics(spec: EstimatorSpec) -> tuple[Any, dict[str, Any]]:
     """One op that updates all metrics, and their values by name."""
-    if LOSS_METRIC in spec.eval_metric_ops:
-        raise ValueError(f"Metric with name {LOSS_METRIC!r} is not allowed, because the Estimator adds it by itself.")
+    for name in (LOSS_METRIC, _v1.GraphKeys.GLOBAL_STEP):
+        if name in spec.eval_metric_ops:
+            raise ValueError(
+                f'Metric with name "{name}" is not allowed, because Estimator already defines a default metric with '
+                "the same name."
+            )
     metrics = {**spec.eval_metric_ops, LOSS_METRIC: _v1.metrics.mean(spec.loss)}
     return tf.group(*(update for _, update in metrics.values())), {name: value for name, (value, _) in metrics.items()}

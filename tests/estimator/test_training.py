@@ -1,5 +1,6 @@
 """What train() leaves in model_dir, logs, and does at its ends."""
 
+import functools
 import logging
 import os
 import re
@@ -274,6 +275,50 @@ def test_a_model_fn_is_checked_when_the_estimator_is_made(tmp_path: Path) -> Non
     ]:
         with pytest.raises(ValueError, match=re.escape(message)):
             tfe.Estimator(model_fn, str(tmp_path), params=params)  # type: ignore[arg-type]
+
+
+def test_arguments_that_are_bound_or_variadic_are_not_given_to_a_model_fn(tmp_path: Path) -> None:
+    given: list[Any] = []
+
+    def more(features: Any, labels: Any, mode: str, extra: int) -> tfe.EstimatorSpec:
+        given.append(extra)
+        return linear_model_fn(features, labels, mode, {})
+
+    def bound(features: Any, labels: Any, mode: str, params: dict[str, Any]) -> tfe.EstimatorSpec:
+        given.append(params)
+        return linear_model_fn(features, labels, mode, params)
+
+    def variadic(features: Any, labels: Any, mode: str, *args: Any, **kwargs: Any) -> tfe.EstimatorSpec:
+        given.append((args, kwargs))
+        return linear_model_fn(features, labels, mode, {})
+
+    for model_fn in (functools.partial(more, extra=1), functools.partial(bound, params={"scale": 2.0}), variadic):
+        tfe.Estimator(model_fn, str(tmp_path)).train(linear_input_fn, steps=1)
+
+    assert given == [1, {"scale": 2.0}, ((), {})]
+    with pytest.raises(ValueError, match="does not include params argument"):
+        tfe.Estimator(functools.partial(bound, params={}), str(tmp_path), params={"scale": 1.0})
+
+
+def test_an_input_fn_that_shards_its_data_is_evaluated_and_predicted_whole(tmp_path: Path) -> None:
+    def input_fn(input_context: tf.distribute.InputContext) -> tf.data.Dataset:
+        return linear_input_fn().shard(input_context.num_input_pipelines, input_context.input_pipeline_id)
+
+    estimator = tfe.Estimator(linear_model_fn, str(tmp_path), params={})
+    estimator.train(input_fn, steps=1)
+
+    assert estimator.evaluate(input_fn)["global_step"] == 1
+    assert len(list(estimator.predict(input_fn))) == 20
+
+
+@pytest.mark.parametrize("name", ["loss", "global_step"])
+def test_a_metric_under_a_name_of_the_estimator_is_refused(tmp_path: Path, name: str) -> None:
+    def model_fn(features: Any, labels: Any, mode: str) -> tfe.EstimatorSpec:
+        spec = linear_model_fn(features, labels, mode, {})
+        return spec._replace(eval_metric_ops={name: tf.compat.v1.metrics.mean(spec.loss)})
+
+    with pytest.raises(ValueError, match=f'^Metric with name "{name}" is not allowed, because Estimator already'):
+        tfe.Estimator(model_fn, str(tmp_path)).evaluate(linear_input_fn)
 
 
 def test_a_model_fn_that_returns_something_else_is_an_error(tmp_path: Path) -> None:
