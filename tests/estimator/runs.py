@@ -98,6 +98,71 @@ def two_optimizers(model_dir: str, _: Any) -> None:
     tfe.Estimator(model_fn, model_dir, config=config).train(lambda: iris().repeat().batch(10), max_steps=20)
 
 
+def stop_by_listener(model_dir: str, _: Any) -> None:
+    """The chief alone is told to stop."""
+
+    class Listener(tf.compat.v1.train.CheckpointSaverListener):
+        def after_save(self, session: Any, global_step_value: int) -> bool:
+            return global_step_value == 4
+
+    classifier(model_dir, save_checkpoints_steps=2).train(
+        lambda: iris().repeat().batch(50), saving_listeners=[Listener()], max_steps=1000
+    )
+
+
+def fail_at(model_dir: str, step: int | None) -> None:
+    """Raises after that step, or trains for ever."""
+
+    class Failing(tf.compat.v1.train.SessionRunHook):
+        steps = 0
+
+        def after_run(self, run_context: Any, run_values: Any) -> None:
+            self.steps += 1
+            if self.steps == step:
+                raise RuntimeError("by the hook")
+
+    classifier(model_dir).train(lambda: iris().repeat().batch(50), hooks=[Failing()])
+
+
+def tensors(model_dir: str, _: Any) -> None:
+    """An input that cannot be dealt out."""
+    classifier(model_dir).train(lambda: tf.compat.v1.data.make_one_shot_iterator(iris().batch(50)).get_next(), steps=1)
+
+
+def wrong_optimizer(model_dir: str, kind: str) -> None:
+    """Optimizers that cannot be averaged where they apply."""
+
+    def model_fn(features: Any, labels: Any, mode: str) -> tfe.EstimatorSpec:
+        weight = tf.compat.v1.get_variable("weight", [], initializer=tf.compat.v1.ones_initializer())
+        optimizer, step = tf.compat.v1.train.GradientDescentOptimizer(0.1), tf.compat.v1.train.get_global_step()
+        loss = tf.square(weight)
+        if kind == "sync":
+            sync = tf.compat.v1.train.SyncReplicasOptimizer(optimizer, replicas_to_aggregate=2)
+            return tfe.EstimatorSpec(mode, loss=loss, train_op=sync.minimize(loss, step))
+        pairs = optimizer.compute_gradients(loss)
+        train_op = tf.cond(loss > 0, lambda: optimizer.apply_gradients(pairs, step), tf.no_op)
+        return tfe.EstimatorSpec(mode, loss=loss, train_op=train_op)
+
+    tfe.Estimator(model_fn, model_dir, config=tfe.RunConfig()).train(lambda: iris().batch(50))
+
+
+def twice(model_dir: str, _: Any) -> None:
+    """Two trainings in one process, with gradients of other dtypes and variables on other devices."""
+
+    def model_fn(features: Any, labels: Any, mode: str, params: dict[str, Any]) -> tfe.EstimatorSpec:
+        weight = tf.compat.v1.get_variable("weight", [3], params["dtype"], tf.compat.v1.ones_initializer())
+        loss = tf.reduce_sum(tf.square(weight))
+        step = tf.compat.v1.train.get_global_step()
+        train_op = tf.compat.v1.train.GradientDescentOptimizer(0.1).minimize(loss, step)
+        return tfe.EstimatorSpec(mode, loss=loss, train_op=train_op)
+
+    for name, dtype in (("a", tf.float64), ("b", tf.float32), ("c", tf.float16)):
+        config = tfe.RunConfig(device_fn=lambda op: "/cpu:0")
+        estimator = tfe.Estimator(model_fn, f"{model_dir}/{name}", config=config, params={"dtype": dtype})
+        estimator.train(lambda: iris().repeat().batch(50), steps=3)
+        print("EAGER", float(tf.add(1.0, 1.0)))
+
+
 if __name__ == "__main__":
     tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.INFO)
     _, mode, directory, argument = sys.argv

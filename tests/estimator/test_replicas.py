@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import signal
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -24,6 +25,10 @@ def stack() -> Iterator[ExitStack]:
 
 def outputs(tasks: dict[str, Task]) -> str:
     return "\n".join(f"== {name}\n{task.output}" for name, task in tasks.items())
+
+
+def steps_of(model_dir: Path) -> set[int]:
+    return {int(path.stem.rpartition("-")[2]) for path in model_dir.glob("model.ckpt-*.index")}
 
 
 def test_a_chief_and_a_worker_follow_the_curve_of_one_process(stack: ExitStack, tmp_path: Path) -> None:
@@ -50,7 +55,7 @@ def test_the_chief_alone_writes_and_starts_with_step_0(stack: ExitStack, tmp_pat
 
     assert [task.wait() for task in tasks.values()] == [0, 0], outputs(tasks)
     # 150 examples in batches of 50 are three batches: both have one in step 1, and only the chief has one for step 2.
-    assert {int(path.stem.rpartition("-")[2]) for path in (tmp_path / "model").glob("*.index")} == {0, 1}
+    assert steps_of(tmp_path / "model") == {0, 1}
     assert len(list((tmp_path / "model").glob("events.*"))) == 1
     assert "Saving checkpoints" not in tasks["worker:0"].output
     assert "Restoring parameters from" in tasks["worker:0"].output
@@ -88,6 +93,68 @@ def test_a_killed_task_fails_the_other_at_once(stack: ExitStack, tmp_path: Path,
     assert tf.train.load_variable(latest, "global_step") % 50 == 0
 
 
+def test_an_error_in_one_task_ends_the_other(stack: ExitStack, tmp_path: Path) -> None:
+    tasks = start(stack, "fail_at", tmp_path / "model", workers=1, logs=tmp_path, **{"worker:0": 3, "chief:0": None})
+
+    assert tasks["worker:0"].wait() == 1
+    assert "RuntimeError: by the hook" in tasks["worker:0"].output
+    assert tasks["chief:0"].wait() == 1
+    assert "PeerLostError" in tasks["chief:0"].output, outputs(tasks)
+
+
+def test_a_frozen_task_is_noticed(stack: ExitStack, tmp_path: Path) -> None:
+    tasks = start(stack, "forever", tmp_path / "model", workers=1, logs=tmp_path)
+    wait_until(lambda: 101 in tasks["chief:0"].losses, lambda: outputs(tasks))
+
+    tasks["worker:0"].process.send_signal(signal.SIGSTOP)
+
+    assert tasks["chief:0"].wait() == 1
+    assert "PeerLostError" in tasks["chief:0"].output
+    assert "/job:worker/replica:0/task:0 does not answer" in tasks["chief:0"].output
+
+
+def test_a_stop_in_one_task_ends_all_at_the_same_step(stack: ExitStack, tmp_path: Path) -> None:
+    tasks = start(stack, "stop_by_listener", tmp_path / "model", workers=1, logs=tmp_path)
+
+    assert [task.wait() for task in tasks.values()] == [0, 0], outputs(tasks)
+    assert steps_of(tmp_path / "model") == {0, 2, 4}
+
+
+def test_a_task_without_a_batch_ends_all_with_a_warning(stack: ExitStack, tmp_path: Path) -> None:
+    tasks = start(stack, "once", tmp_path / "model", workers=1, logs=tmp_path, all=N_EXAMPLES)  # one batch for two
+
+    assert [task.wait() for task in tasks.values()] == [0, 0], outputs(tasks)
+    assert steps_of(tmp_path / "model") == {0}
+    assert all("The training ended before its first step" in task.output for task in tasks.values())
+
+
+@pytest.mark.parametrize(
+    ("mode", "argument", "message"),
+    [
+        ("tensors", None, "cannot be dealt out to 2 tasks. Return a tf.data.Dataset"),
+        ("wrong_optimizer", "sync", "SyncReplicasOptimizer waits for parameter servers"),
+        ("wrong_optimizer", "cond", "apply_gradients was called inside tf.cond or a loop"),
+        ("no_optimizer", None, "model_fn called no apply_gradients"),
+    ],
+)
+def test_what_cannot_be_trained_in_lock_step_is_refused(
+    stack: ExitStack, tmp_path: Path, mode: str, argument: str | None, message: str
+) -> None:
+    tasks = start(stack, mode, tmp_path / "model", workers=1, logs=tmp_path, all=argument)
+
+    assert [task.wait() for task in tasks.values()] == [1, 1]
+    assert all(message in task.output for task in tasks.values()), outputs(tasks)
+    assert not (tmp_path / "model").exists()
+
+
+def test_one_process_trains_again_with_gradients_of_another_dtype(stack: ExitStack, tmp_path: Path) -> None:
+    tasks = start(stack, "twice", tmp_path / "model", workers=1, logs=tmp_path)
+
+    assert [task.wait() for task in tasks.values()] == [0, 0], outputs(tasks)
+    assert [steps_of(tmp_path / "model" / name) for name in "abc"] == [{0, 3}] * 3
+    assert all(task.output.count("EAGER 2.0") == 3 for task in tasks.values())
+
+
 def test_a_task_with_another_model_is_refused(stack: ExitStack, tmp_path: Path) -> None:
     extra = {"chief:0": [10, 10], "worker:0": [10, 10, 10]}
     tasks = start(stack, "units", tmp_path / "model", workers=1, logs=tmp_path, **extra)
@@ -96,14 +163,6 @@ def test_a_task_with_another_model_is_refused(stack: ExitStack, tmp_path: Path) 
     assert "has other variables than the chief's" in tasks["worker:0"].output
     assert tasks["chief:0"].wait() == 1
     assert "PeerLostError" in tasks["chief:0"].output
-
-
-def test_updates_without_an_optimizer_are_refused(stack: ExitStack, tmp_path: Path) -> None:
-    tasks = start(stack, "no_optimizer", tmp_path / "model", workers=1, logs=tmp_path)
-
-    assert [task.wait() for task in tasks.values()] == [1, 1]
-    assert all("model_fn called no apply_gradients" in task.output for task in tasks.values()), outputs(tasks)
-    assert not (tmp_path / "model").exists()
 
 
 def test_three_tasks_with_two_optimizers_keep_in_step(stack: ExitStack, tmp_path: Path) -> None:
