@@ -128,6 +128,48 @@ def test_a_v1_optimizer_trains_too(tmp_path: Path) -> None:
     assert estimator.evaluate(lambda: input_fn(2))["global_step"] == 3
 
 
+def test_a_learning_rate_may_be_a_tensor_that_follows_the_global_step(tmp_path: Path) -> None:
+    def decayed() -> Any:
+        return tf.compat.v1.train.exponential_decay(0.1, tf.compat.v1.train.get_global_step(), 1, 0.5)
+
+    for name, optimizer in {
+        "tensor": lambda: _legacy.Adam(learning_rate=decayed()),
+        "callable": lambda: _legacy.Adam(learning_rate=decayed),
+        "instance": _legacy.Adam(learning_rate=decayed),
+    }.items():
+        model_dir = str(tmp_path / name)
+        estimator = tfe.DNNClassifier([4], columns(embedding=False), model_dir, optimizer=optimizer)
+
+        estimator.train(lambda: input_fn(2))
+
+        # As with the original, a rate that is worked out in the graph is not stored.
+        names = {name for name, _ in tf.train.list_variables(model_dir)}
+        assert "training/Adam/beta_1" in names
+        assert "training/Adam/learning_rate" not in names
+
+
+def test_a_schedule_of_ones_own_and_gradient_transformers_are_used(tmp_path: Path) -> None:
+    class Half(tf_keras.optimizers.schedules.LearningRateSchedule):
+        def __call__(self, step: Any) -> Any:
+            return 0.5
+
+        def get_config(self) -> dict[str, Any]:
+            return {}
+
+    def ones(grads_and_vars: Any) -> Any:
+        return [(tf.ones_like(variable), variable) for _, variable in grads_and_vars]
+
+    estimator = tfe.DNNClassifier(
+        [4],
+        columns(embedding=False),
+        str(tmp_path),
+        optimizer=_legacy.SGD(Half(), gradient_transformers=[ones]),
+    )
+    estimator.train(lambda: input_fn(2), steps=2)
+
+    assert tf.train.load_variable(str(tmp_path), "dnn/logits/bias") == pytest.approx(-1.0)
+
+
 def test_labels_out_of_range_are_an_error_of_the_step(tmp_path: Path) -> None:
     estimator = tfe.DNNClassifier([4], columns(embedding=False), str(tmp_path), n_classes=3)
 
@@ -159,7 +201,7 @@ def test_an_optimizer_that_cannot_train_a_graph_is_refused(tmp_path: Path, optim
         estimator.train(lambda: input_fn(2))
 
 
-def test_two_trainings_with_one_optimizer_object_do_not_share_slots(tmp_path: Path) -> None:
+def test_trainings_with_one_optimizer_object_do_not_share_slots(tmp_path: Path) -> None:
     optimizer = _legacy.Adam(0.01)
     for name in ("a", "b"):
         model_dir = str(tmp_path / name)
@@ -167,6 +209,49 @@ def test_two_trainings_with_one_optimizer_object_do_not_share_slots(tmp_path: Pa
         estimator.train(lambda: input_fn(2))
 
         assert tf.train.load_variable(model_dir, "training/Adam/dnn/logits/bias/m").shape == (1,)
+
+
+def test_a_callable_that_returns_an_optimizer_of_another_graph_is_refused(tmp_path: Path) -> None:
+    optimizer = _legacy.Adam(0.01)
+    estimator = tfe.DNNClassifier([4], columns(embedding=False), str(tmp_path), optimizer=lambda: optimizer)
+    estimator.train(lambda: input_fn(2))
+
+    with pytest.raises(ValueError, match="Let it make a new one in every call"):
+        estimator.train(lambda: input_fn(2))
+
+
+def test_a_callable_may_bind_its_optimizer_to_the_global_step(tmp_path: Path) -> None:
+    def bound() -> Any:
+        optimizer: Any = _legacy.SGD(lambda: 0.1 / tf.cast(optimizer.iterations + 1, tf.float32))
+        optimizer.iterations = tf.compat.v1.train.get_global_step()
+        return optimizer
+
+    estimator = tfe.DNNClassifier([4], columns(embedding=False), str(tmp_path), optimizer=bound)
+    estimator.train(lambda: input_fn(2))
+
+    assert estimator.evaluate(lambda: input_fn(2))["global_step"] == 3
+
+
+def test_an_optimizer_that_was_used_eagerly_keeps_its_settings(tmp_path: Path) -> None:
+    optimizer = _legacy.SGD(0.25, momentum=0.5, clipvalue=1.0)
+    optimizer.apply_gradients([(tf.constant(1.0), tf.Variable(1.0))])
+
+    estimator = tfe.DNNClassifier([4], columns(embedding=False), str(tmp_path), optimizer=optimizer)
+    estimator.train(lambda: input_fn(2))
+
+    assert tf.train.load_variable(str(tmp_path), "training/SGD/learning_rate") == 0.25
+    assert tf.train.load_variable(str(tmp_path), "training/SGD/momentum") == 0.5
+    assert tf.train.load_variable(str(tmp_path), "training/SGD/dnn/logits/bias/momentum").shape == (1,)
+    assert optimizer.iterations == 1
+
+
+def test_an_optimizer_that_scales_the_loss_trains(tmp_path: Path) -> None:
+    optimizer = tf_keras.mixed_precision.LossScaleOptimizer(_legacy.SGD(0.1))
+    estimator = tfe.DNNClassifier([4], columns(embedding=False), str(tmp_path), optimizer=optimizer)
+
+    estimator.train(lambda: input_fn(2))
+
+    assert estimator.evaluate(lambda: input_fn(2))["global_step"] == 3
 
 
 def test_a_seed_makes_a_training_repeatable(tmp_path: Path) -> None:

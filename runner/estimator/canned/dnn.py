@@ -31,7 +31,7 @@ class DNNClassifier(Estimator):
         weight_column: Feature with the weights of the examples: its name or a numeric column.
         label_vocabulary: Classes as strings, in order, if labels are strings.
         optimizer: A name ("Adagrad", "Adam", "Ftrl", "RMSProp", "SGD", with a learning rate of 0.05), an optimizer of
-            tf_keras.optimizers.legacy or tf.compat.v1.train, or a callable that returns one.
+            tf_keras.optimizers.legacy or tf.compat.v1.train, or a callable that makes one, called in the graph.
         activation_fn: Of the hidden layers.
         dropout: Probability to drop a unit's output while training; None means never.
         config: See Estimator.

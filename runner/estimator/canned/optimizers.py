@@ -23,7 +23,8 @@ def make_optimizer(optimizer: Any, *, learning_rate: float) -> Any:
     """An optimizer of its own for one graph.
 
     Args:
-        optimizer: A name of OPTIMIZER_NAMES, an optimizer, or a callable that returns one.
+        optimizer: A name of OPTIMIZER_NAMES, an optimizer, or a callable that returns one; called in the graph, so that
+            a learning rate may be a tensor that depends on the global step.
         learning_rate: For names only.
 
     Returns:
@@ -39,16 +40,46 @@ def make_optimizer(optimizer: Any, *, learning_rate: float) -> Any:
             )
         return OPTIMIZER_NAMES[optimizer](learning_rate=learning_rate)
     if isinstance(optimizer, _legacy.Optimizer):
-        # Slots live in the graph they were made in, and every call builds a new one.
-        return type(optimizer).from_config(optimizer.get_config())
+        return _copy(optimizer)
     if isinstance(optimizer, tf.compat.v1.train.Optimizer):
         return optimizer
-    if callable(optimizer):
-        return make_optimizer(optimizer(), learning_rate=learning_rate)
+    made = optimizer() if callable(optimizer) else optimizer
+    if isinstance(made, _legacy.Optimizer) and not _is_of_this_graph(made):
+        raise ValueError(
+            f"The callable given as the optimizer returned one that another graph, or eager code, has used: {made}. "
+            "Let it make a new one in every call, or give the optimizer itself."
+        )
+    if isinstance(made, (_legacy.Optimizer, tf.compat.v1.train.Optimizer)):
+        return made
     raise ValueError(
-        f"The given object is not an Optimizer that works in a graph. Given: {optimizer}. "
+        f"The given object is not an Optimizer that works in a graph. Given: {made}. "
         "Use a name, a tf_keras.optimizers.legacy optimizer, or a tf.compat.v1.train optimizer."
     )
+
+
+def _is_of_this_graph(optimizer: Any) -> bool:
+    graph = tf.compat.v1.get_default_graph()
+    return all(getattr(variable, "graph", None) is graph for variable in optimizer.variables())
+
+
+def _copy(optimizer: Any) -> Any:
+    """An optimizer with the same settings that has made no variables yet: they live in the graph they were made in."""
+    cls: Any = type(optimizer)
+    if isinstance(optimizer, tf_keras.mixed_precision.LossScaleOptimizer):  # has an optimizer and variables inside
+        return cls.from_config(optimizer.get_config())
+    # Not by its config, which lacks gradient transformers and needs schedules to be registered.
+    copy = cls.__new__(cls)
+    settings = {name: value for name, value in vars(optimizer).items() if not name.startswith("_self_")}
+    hyper = {name: _plain(optimizer, name) for name in optimizer._hyper}  # noqa: SLF001 - has no public name
+    vars(copy).update(settings, _hyper=hyper, _hypers_created=False, _iterations=None)
+    vars(copy).update(_slots={}, _slot_names=[], _weights=[], _deferred_slot_restorations={})
+    return copy
+
+
+def _plain(optimizer: Any, name: str) -> Any:
+    """A hyper-parameter as it was given: a number, a tensor, a schedule, or a callable."""
+    value = optimizer._hyper[name]  # noqa: SLF001 - has no public name
+    return optimizer._serialize_hyperparameter(name) if isinstance(value, tf.Variable) else value  # noqa: SLF001
 
 
 def minimize(optimizer: Any, loss: Any, variables: list[Any]) -> Any:
@@ -59,6 +90,7 @@ def minimize(optimizer: Any, loss: Any, variables: list[Any]) -> Any:
     global_step = tf.compat.v1.train.get_global_step()
     if isinstance(optimizer, tf.compat.v1.train.Optimizer):
         return optimizer.minimize(loss, global_step=global_step, var_list=variables)
-    optimizer.iterations = global_step
+    if not any(variable is global_step for variable in optimizer.variables()):  # else the callable did it
+        optimizer.iterations = global_step
     with tf.name_scope("training"):
         return optimizer.get_updates(loss, variables)[0]
