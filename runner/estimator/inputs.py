@@ -1,14 +1,14 @@
 """What an input_fn returns, as tensors of the graph: called, sharded over the replicas, and iterated."""
 
-import inspect
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
 from runner.estimator.hooks import IteratorHook
+from runner.estimator.signatures import argument_names
 
-__all__ = ["Batch", "call_input_fn", "make_batch"]
+__all__ = ["Batch", "call_input_fn", "make_batch", "takes_input_context"]
 
 _v1 = tf.compat.v1
 
@@ -29,13 +29,12 @@ class Batch(NamedTuple):
 
 def call_input_fn(input_fn: Callable[..., Any], **available: Any) -> Any:
     """Calls an input_fn with those of mode, params, config and input_context that it takes."""
-    parameters = inspect.signature(input_fn).parameters
-    return input_fn(**{name: value for name, value in available.items() if name in parameters})
+    return input_fn(**{name: available[name] for name in argument_names(input_fn) if name in available})
 
 
 def takes_input_context(input_fn: Callable[..., Any]) -> bool:
     """Whether an input_fn shards its data itself."""
-    return "input_context" in inspect.signature(input_fn).parameters
+    return "input_context" in argument_names(input_fn)
 
 
 def make_batch(result: Any) -> Batch:

@@ -165,7 +165,8 @@ class Training:
         """Our hook, unless the user has brought one: then the listeners go to that, as in the original."""
         for hook in hooks:
             if isinstance(hook, _v1.train.CheckpointSaverHook):
-                hook._listeners.extend(self.saving_listeners)  # noqa: SLF001 - as the original does
+                told = hook._listeners  # noqa: SLF001 - as the original does
+                told.extend(listener for listener in self.saving_listeners if listener not in told)
                 return []
         _logger.info("Create CheckpointSaverHook.")
         config = self.config

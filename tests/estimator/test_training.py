@@ -212,6 +212,23 @@ def test_hooks_and_listeners_are_told_in_order(tmp_path: Path) -> None:
     assert told == ["begin", "session", "run", "before 1", "after 1", "run", "before 2", "after 2", "end"]
 
 
+def test_a_checkpoint_hook_of_the_user_takes_the_place_of_ours_and_tells_the_listeners(tmp_path: Path) -> None:
+    saved: list[int] = []
+
+    class Listener(tf.compat.v1.train.CheckpointSaverListener):
+        def after_save(self, session: Any, global_step_value: int) -> None:
+            saved.append(global_step_value)
+
+    hook = tf.compat.v1.train.CheckpointSaverHook(str(tmp_path), save_steps=5)
+    listener = Listener()
+    estimator = tfe.Estimator(linear_model_fn, str(tmp_path), params={})
+    for _ in range(2):
+        estimator.train(linear_input_fn, hooks=[hook], saving_listeners=[listener])
+
+    assert [int(step) for step in saved] == [0, 5, 10, 10, 15, 20]  # as that hook does: at the start, too
+    assert steps_of(tmp_path)[-1] == 20
+
+
 def test_an_error_in_a_step_reaches_the_caller_and_saves_nothing_more(tmp_path: Path) -> None:
     class Failing(tf.compat.v1.train.SessionRunHook):
         def after_run(self, run_context: Any, run_values: Any) -> None:
