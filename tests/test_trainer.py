@@ -132,6 +132,37 @@ def test_it_trains_evaluates_and_tells_its_progress(stack: ExitStack, tmp_path: 
     assert trainer.process.returncode == 0
 
 
+def test_metrics_that_are_no_numbers_do_not_fail_a_training_that_is_done(stack: ExitStack, tmp_path: Path) -> None:
+    code = """
+    def with_metrics(features, mode):
+        spec = model_fn(features, mode)
+        update = tf.no_op()
+        metrics = {
+            "nested": ({"p": tf.constant(1.0)}, update),
+            "list": ([tf.constant(1.0), tf.constant(2.0)], update),
+            "text": (tf.constant("a"), update),
+            "complex": (tf.constant(1j), update),
+            "vector": (tf.constant([1.0]), update),
+            "count": (tf.constant(3), update),
+            "flag": (tf.constant(True), update),
+        }
+        return spec._replace(eval_metric_ops=metrics)
+
+    def experiment(config):
+        estimator = tfe.Estimator(with_metrics, config=config)
+        return tfe.Experiment(estimator, tfe.TrainSpec(input_fn, max_steps=2), tfe.EvalSpec(input_fn, steps=1))
+    """
+    trainer = start(stack, tmp_path, code)
+    trainer.seal()
+
+    outcome = trainer.outcome()
+
+    assert outcome.kind is OutcomeKind.COMPLETED, trainer.log.read_text()
+    assert outcome.metrics is not None
+    assert set(outcome.metrics) == {"loss", "global_step", "count", "flag"}
+    assert (outcome.metrics["count"], outcome.metrics["flag"]) == (3.0, 1.0)
+
+
 @pytest.mark.parametrize(
     ("code", "entry", "message"),
     [

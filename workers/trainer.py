@@ -18,6 +18,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
+import numpy as np
+
 from runner.cluster import Place, tf_config
 from runner.errors import EntryError, InvalidExperimentError, PeerLostError
 from runner.jobs.state import Outcome, OutcomeKind, Progress, Section
@@ -187,7 +189,10 @@ def _is_transient(error: BaseException) -> bool:
 
 
 def _is_number(value: Any) -> bool:
-    return getattr(value, "ndim", 0) == 0 and not isinstance(value, (bytes, str))
+    """Whether it is a real scalar; a metric may be anything that a session returns."""
+    if isinstance(value, (np.generic, np.ndarray)):
+        return value.ndim == 0 and value.dtype.kind in "biuf"
+    return isinstance(value, (int, float))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf.message import DecodeError
 
 __all__ = ["EventFile", "write_graph", "write_metrics"]
 
@@ -90,7 +91,11 @@ def write_metrics(writer: Any, metrics: dict[str, Any], *, step: int, checkpoint
 
 def _add_value(summary: Any, name: str, value: Any) -> None:
     if isinstance(value, bytes):
-        parsed = _v1.Summary.FromString(value)
+        try:
+            parsed = _v1.Summary.FromString(value)
+        except DecodeError:
+            _logger.warning("Skipping summary for %s, cannot parse string to Summary.", name)
+            return
         for index, item in enumerate(parsed.value):
             item.tag = f"{name}/{index}"
             summary.value.add().CopyFrom(item)
