@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import numpy as np
 import tensorflow as tf
-from google.protobuf.message import DecodeError
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
 __all__ = ["EventFile", "write_graph", "write_metrics"]
 
