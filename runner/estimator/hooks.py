@@ -32,6 +32,12 @@ _logger = logging.getLogger("tensorflow")
 _STEP_COLLECTION = "runner/step"
 _LOSS_COLLECTION = "runner/loss"
 
+_STUCK_STEP = (
+    "It seems that global step (tf.train.get_global_step) has not been increased. Current value (could be stable): %s "
+    "vs previous value: %s. You could increase the global step by passing tf.train.get_global_step() to "
+    "Optimizer.apply_gradients or Optimizer.minimize."
+)
+
 
 class _StepHook(tf.compat.v1.train.SessionRunHook):
     """A hook that fetches the step; subclasses get it in `after_step`."""
@@ -89,7 +95,8 @@ class CheckpointHook(_StepHook):
     Args:
         step: The step tensor.
         checkpoints: Where to save.
-        schedule: When, in between. A schedule of steps counts from the step that the run began with.
+        schedule: When, in between. A schedule of steps counts from the step that the run began with, one of seconds
+            from the end of the last save, so that a save that takes longer does not make every step save.
         save_first: Whether to save after the first iteration.
         listeners: tf.compat.v1.train.CheckpointSaverListener, told of every save.
         events: Gets the graph and a CHECKPOINT entry for every save.
@@ -158,6 +165,7 @@ class CheckpointHook(_StepHook):
         stops = [bool(listener.after_save(session, step)) for listener in self._listeners]
         if any(stops):
             _logger.info("A CheckpointSaverListener requested that training be stopped.")
+        self._schedule.restart_clock()
         return any(stops)
 
 
@@ -182,16 +190,28 @@ class LossHook(tf.compat.v1.train.SessionRunHook):
 
 
 class StepRateHook(_StepHook):
-    """Logs and writes `global_step/sec` every `every_steps` steps. Chief only."""
+    """Logs and writes `global_step/sec` every `every_steps` steps. Chief only.
+
+    It also warns of a global_step that stays the same for as many runs, and for more than an optimizer that accumulates
+    gradients may leave it.
+    """
 
     _TAG = "global_step/sec"
+    _MIN_RUNS_TO_WARN = 20  # as in the original
 
     def __init__(self, step: Any, *, every_steps: int, events: EventFile) -> None:
         super().__init__(step)
         self._schedule = Schedule(every_steps=every_steps)
         self._events = events
+        self._warn_every_runs = max(every_steps, self._MIN_RUNS_TO_WARN)
+        self._last_step: int | None = None
+        self._runs_at_step = 0
 
     def after_step(self, run_context: Any, step: int) -> None:  # noqa: ARG002 - signature of the base
+        self._runs_at_step = self._runs_at_step + 1 if step == self._last_step else 0
+        if self._runs_at_step and self._runs_at_step % self._warn_every_runs == 0:
+            _logger.warning(_STUCK_STEP, step, self._last_step)
+        self._last_step = step
         if self._schedule.is_due(step) and (elapsed := self._schedule.mark(step)):
             rate = elapsed[0] / max(elapsed[1], 1e-9)
             self._events.writer.add_summary(

@@ -47,3 +47,8 @@ class Schedule:
         now, before = self._clock(), self._marked
         self._marked = step, now
         return None if before is None else (step - before[0], now - before[1])
+
+    def restart_clock(self) -> None:
+        """Counts an interval in seconds from now; one in steps goes on from its last mark."""
+        if self._marked is not None:
+            self._marked = self._marked[0], self._clock()

@@ -4,6 +4,7 @@ import functools
 import logging
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,11 @@ import pytest
 import tensorflow as tf
 
 from runner import estimator as tfe
+from runner.checkpoint.saver import Checkpoints
 from runner.errors import ModelDirError
+from runner.estimator.events import EventFile
+from runner.estimator.hooks import CheckpointHook
+from runner.estimator.schedule import Schedule
 from tests.estimator.data import FEATURES, classifier, iris, train_input_fn
 
 
@@ -227,6 +232,75 @@ def test_a_checkpoint_hook_of_the_user_takes_the_place_of_ours_and_tells_the_lis
 
     assert [int(step) for step in saved] == [0, 5, 10, 10, 15, 20]  # as that hook does: at the start, too
     assert steps_of(tmp_path)[-1] == 20
+
+
+def test_a_schedule_of_seconds_counts_from_the_end_of_a_save(tmp_path: Path) -> None:
+    now, saved = [0.0], []
+
+    class Slow(tf.compat.v1.train.CheckpointSaverListener):
+        def after_save(self, session: Any, global_step_value: int) -> None:
+            saved.append(global_step_value)
+            now[0] += 100.0
+
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session, EventFile(str(tmp_path)) as events:
+        step = tf.compat.v1.train.create_global_step()
+        hook = CheckpointHook(
+            step,
+            checkpoints=Checkpoints(str(tmp_path), tf.compat.v1.train.Saver()),
+            schedule=Schedule(every_secs=10, clock=lambda: now[0]),
+            save_first=True,
+            listeners=[Slow()],
+            events=events,
+            graph_path=None,
+        )
+        session.run(step.initializer)
+        context = tf.compat.v1.train.SessionRunContext(original_args=None, session=session)
+        hook.after_create_session(session, None)
+        for reached in range(1, 9):
+            now[0] += 4.0
+            hook.after_step(context, reached)
+
+    assert saved == [1, 4, 7]
+
+
+def train_with(train_op: Callable[[Any], Any], model_dir: Path) -> None:
+    """Trains for 70 runs, and shows the step rate every 30 steps."""
+
+    def model_fn(features: Any, labels: Any, mode: str) -> tfe.EstimatorSpec:
+        weight = tf.compat.v1.get_variable("weight", [], initializer=tf.compat.v1.zeros_initializer())
+        loss = tf.reduce_mean(tf.square(weight * features["x"] - labels))
+        return tfe.EstimatorSpec(mode, loss=loss, train_op=train_op(loss))
+
+    config = tfe.RunConfig(log_step_count_steps=30)
+    tfe.Estimator(model_fn, str(model_dir), config).train(lambda: linear_input_fn().repeat(7))
+
+
+def test_a_global_step_that_is_never_increased_is_worth_a_warning(
+    tmp_path: Path, info_log: pytest.LogCaptureFixture
+) -> None:
+    train_with(lambda loss: tf.compat.v1.train.GradientDescentOptimizer(0.01).minimize(loss), tmp_path)
+
+    warnings = [record.getMessage() for record in info_log.records if record.levelno == logging.WARNING]
+    text = (
+        "It seems that global step (tf.train.get_global_step) has not been increased. Current value (could be stable): "
+        "0 vs previous value: 0. You could increase the global step by passing tf.train.get_global_step() to "
+        "Optimizer.apply_gradients or Optimizer.minimize."
+    )
+    assert warnings == [text, text]
+
+
+def test_a_global_step_that_is_increased_now_and_then_is_worth_none(
+    tmp_path: Path, info_log: pytest.LogCaptureFixture
+) -> None:
+    def accumulate(loss: Any) -> Any:
+        runs = tf.compat.v1.get_variable("runs", [], tf.int64, initializer=tf.compat.v1.zeros_initializer())
+        step = tf.compat.v1.train.get_global_step()
+        return step.assign(tf.compat.v1.assign_add(runs, 1) // 25)
+
+    train_with(accumulate, tmp_path)
+
+    assert tf.train.load_variable(str(tmp_path), "global_step") == 2
+    assert not [record for record in info_log.records if record.levelno == logging.WARNING]
 
 
 def test_an_error_in_a_step_reaches_the_caller_and_saves_nothing_more(tmp_path: Path) -> None:
