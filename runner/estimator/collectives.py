@@ -49,15 +49,21 @@ class Collectives:
         self._closing = threading.Event()
         _join(json.dumps(cluster), task_type, task_id, names[0])
 
-    def connect(self, *, timeout_secs: float) -> None:
+    def connect(self, *, timeout_secs: float | None) -> None:
         """Waits until all tasks are there, and watches them from then on.
+
+        Args:
+            timeout_secs: How long to wait; None means for ever.
 
         Raises:
             PeerLostError: They were not, within that time.
         """
-        timer = threading.Timer(timeout_secs, self._abort, [f"The cluster was not complete after {timeout_secs:g} s."])
+        timer = threading.Timer(
+            timeout_secs or 0, self._abort, [f"the cluster was not complete after {timeout_secs} s"]
+        )
         timer.daemon = True
-        timer.start()
+        if timeout_secs is not None:
+            timer.start()
         try:
             self.barrier()
         finally:

@@ -114,7 +114,7 @@ class ClusterReplicas:
         self._collectives = Collectives(cluster, config.task_type, config.task_id)
         self.count = self._collectives.count
         self.averager: GradientAverager | None = GradientAverager(self._collectives.all_reduce_mean)
-        self._collectives.connect(timeout_secs=config.session_creation_timeout_secs or 0)
+        self._collectives.connect(timeout_secs=config.session_creation_timeout_secs)
 
     def input_context(self) -> tf.distribute.InputContext:
         return tf.distribute.InputContext(

@@ -124,6 +124,12 @@ def fail_at(model_dir: str, step: int | None) -> None:
     classifier(model_dir).train(lambda: iris().repeat().batch(50), hooks=[Failing()])
 
 
+def meet(model_dir: str, timeout_secs: int | None) -> None:
+    """Waits for the other task that long, or never comes."""
+    if timeout_secs:
+        classifier(model_dir, session_creation_timeout_secs=timeout_secs).train(lambda: iris().batch(50))
+
+
 def tensors(model_dir: str, _: Any) -> None:
     """An input that cannot be dealt out."""
     classifier(model_dir).train(lambda: tf.compat.v1.data.make_one_shot_iterator(iris().batch(50)).get_next(), steps=1)

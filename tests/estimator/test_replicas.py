@@ -102,6 +102,14 @@ def test_an_error_in_one_task_ends_the_other(stack: ExitStack, tmp_path: Path) -
     assert "PeerLostError" in tasks["chief:0"].output, outputs(tasks)
 
 
+def test_a_task_that_never_comes_is_not_waited_for_for_ever(stack: ExitStack, tmp_path: Path) -> None:
+    tasks = start(stack, "meet", tmp_path / "model", workers=1, logs=tmp_path, **{"chief:0": 2, "worker:0": None})
+
+    assert tasks["chief:0"].wait() == 1
+    assert "the cluster was not complete after 2 s" in tasks["chief:0"].output
+    assert not (tmp_path / "model").exists()
+
+
 def test_a_frozen_task_is_noticed(stack: ExitStack, tmp_path: Path) -> None:
     tasks = start(stack, "forever", tmp_path / "model", workers=1, logs=tmp_path)
     wait_until(lambda: 101 in tasks["chief:0"].losses, lambda: outputs(tasks))
