@@ -173,8 +173,35 @@ def test_a_schedule_of_ones_own_and_gradient_transformers_are_used(tmp_path: Pat
 def test_labels_out_of_range_are_an_error_of_the_step(tmp_path: Path) -> None:
     estimator = tfe.DNNClassifier([4], columns(embedding=False), str(tmp_path), n_classes=3)
 
-    with pytest.raises(tf.errors.InvalidArgumentError, match="Labels must be < n_classes"):
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Labels must be <= n_classes - 1: 2"):
         estimator.train(lambda: input_fn(4))
+
+
+def with_labels(labels: Any) -> tf.data.Dataset:
+    return tf.data.Dataset.from_tensors(({"x": np.zeros((len(labels), 4), np.float32)}, labels))
+
+
+@pytest.mark.parametrize(("labels", "dtype"), [([1.9], "float32"), ([True], "bool"), (["a"], "string")])
+def test_labels_that_are_no_class_ids_are_refused(tmp_path: Path, labels: list[Any], dtype: str) -> None:
+    estimator = tfe.DNNClassifier([4], columns(embedding=False), str(tmp_path), n_classes=3)
+
+    with pytest.raises(ValueError, match=f"Labels dtype should be integer. Instead got <dtype: '{dtype}'>"):
+        estimator.train(lambda: with_labels(labels))
+
+
+def test_two_classes_take_labels_in_between_as_the_original(tmp_path: Path) -> None:
+    estimator = tfe.DNNClassifier([4], columns(embedding=False), str(tmp_path), optimizer=lambda: _legacy.SGD(0.0))
+    estimator.train(lambda: with_labels([1.0]))
+
+    half = estimator.evaluate(lambda: with_labels([0.25, 0.75]))
+    flags = estimator.evaluate(lambda: with_labels([True, False]))
+
+    assert half["label/mean"] == flags["label/mean"] == 0.5
+    assert half["loss"] == pytest.approx(np.log(2.0))
+    with pytest.raises(tf.errors.InvalidArgumentError, match="Labels must be <= n_classes - 1: 1"):
+        estimator.evaluate(lambda: with_labels([1.5]))
+    with pytest.raises(ValueError, match=r"Instead got <dtype: 'string'>\. Pass a label_vocabulary"):
+        estimator.evaluate(lambda: with_labels(["a"]))
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ class ClassHead(ABC):
     """
 
     logits_dimension: int
+    _label_dtype = tf.int64
 
     def __init__(
         self,
@@ -100,7 +101,7 @@ class ClassHead(ABC):
         }
 
     def _label_ids(self, labels: Any, logits: Any) -> Any:
-        """Labels as class ids `[batch, 1] int64`, checked against the number of classes."""
+        """Labels as class ids `[batch, 1]`, checked against the number of classes."""
         if labels is None:
             raise ValueError(
                 "You must provide a labels Tensor. Given: None. input_fn should return (features, labels)."
@@ -120,13 +121,12 @@ class ClassHead(ABC):
             keys = tf.constant(self._label_vocabulary)
             initializer = tf.lookup.KeyValueTensorInitializer(keys, tf.range(self.n_classes, dtype=tf.int64))
             labels = tf.lookup.StaticHashTable(initializer, default_value=-1).lookup(labels)
-        elif not (labels.dtype.is_integer or labels.dtype.is_floating):
-            raise ValueError(f"Labels dtype should be integer. Instead got {labels.dtype}. Pass a label_vocabulary.")
-        ids = tf.cast(labels, tf.int64)
+        else:
+            self._check_class_ids(labels)
+        ids = tf.cast(labels, self._label_dtype)
+        last = tf.constant(self.n_classes - 1, ids.dtype)
         checks = [
-            tf.debugging.assert_less(
-                ids, tf.constant(self.n_classes, tf.int64), message=f"Labels must be < n_classes - 1: {self.n_classes}"
-            ),
+            tf.debugging.assert_less_equal(ids, last, message=f"Labels must be <= n_classes - 1: {self.n_classes - 1}"),
             tf.debugging.assert_non_negative(ids, message="Labels must be >= 0"),
             tf.debugging.assert_equal(
                 tf.shape(ids)[0], tf.shape(logits)[0], message="labels and logits differ in batch"
@@ -134,6 +134,10 @@ class ClassHead(ABC):
         ]
         with tf.control_dependencies(checks):
             return tf.ensure_shape(tf.identity(ids), [None, 1])
+
+    def _check_class_ids(self, labels: Any) -> None:
+        if not labels.dtype.is_integer:
+            raise ValueError(f"Labels dtype should be integer. Instead got {labels.dtype}.{_advice(labels)}")
 
     def _weights(self, features: dict[str, Any]) -> Any:
         """Weights of the examples, `[batch, 1] float32`, or 1."""
@@ -184,9 +188,15 @@ class BinaryClassHead(ClassHead):
     """Two classes: sigmoid cross entropy over `[batch, 1]` logits."""
 
     logits_dimension = 1
+    _label_dtype = tf.float32
 
     def __init__(self, **kwargs: Any) -> None:
         super().__init__(2, **kwargs)
+
+    def _check_class_ids(self, labels: Any) -> None:
+        # As in the original, what lies between the two classes is a label too, and its loss is that of a probability.
+        if not (labels.dtype.is_integer or labels.dtype.is_floating or labels.dtype.is_bool):
+            raise ValueError(f"Labels dtype should be a number. Instead got {labels.dtype}.{_advice(labels)}")
 
     def _predictions(self, logits: Any) -> dict[str, Any]:
         two_class_logits = tf.concat([tf.zeros_like(logits), logits], axis=-1)
@@ -198,12 +208,11 @@ class BinaryClassHead(ClassHead):
         }
 
     def _losses(self, label_ids: Any, logits: Any) -> Any:
-        return tf.nn.sigmoid_cross_entropy_with_logits(labels=tf.cast(label_ids, tf.float32), logits=logits)
+        return tf.nn.sigmoid_cross_entropy_with_logits(labels=label_ids, logits=logits)
 
     def _metrics(self, predictions: dict[str, Any], label_ids: Any, losses: Any, weights: Any) -> dict[str, Any]:
         logistic, class_ids = predictions["logistic"], predictions["class_ids"]
-        labels = tf.cast(label_ids, tf.float32)
-        label_mean = _v1.metrics.mean(labels, weights=weights)
+        label_mean = _v1.metrics.mean(label_ids, weights=weights)
         return {
             "accuracy": _v1.metrics.accuracy(label_ids, class_ids, weights=weights),
             "accuracy_baseline": (tf.maximum(label_mean[0], 1 - label_mean[0]), label_mean[1]),
@@ -217,3 +226,7 @@ class BinaryClassHead(ClassHead):
             "prediction/mean": _v1.metrics.mean(logistic, weights=weights),
             "recall": _v1.metrics.recall(label_ids, class_ids, weights=weights),
         }
+
+
+def _advice(labels: Any) -> str:
+    return " Pass a label_vocabulary." if labels.dtype == tf.string else ""
