@@ -34,6 +34,15 @@ def test_what_is_not_a_place_is_refused(model_dir: str) -> None:
         resolve_model_dir(model_dir)
 
 
+@pytest.mark.parametrize("name", ["lr=[0.1]", "run*", "what?", "a\\b"])
+def test_what_tensorflow_takes_for_a_pattern_is_refused(tmp_path: Path, name: str) -> None:
+    for model_dir in (name, str(tmp_path / name / "model"), f"file:///models/{name}"):
+        with pytest.raises(ModelDirError, match=r"choose a model_dir without \*, \?, \[ and"):
+            resolve_model_dir(model_dir)
+    with pytest.raises(ModelDirError, match="takes for a pattern"):
+        resolve_model_dir("model", base=tmp_path / name)
+
+
 def test_a_scheme_that_fsspec_does_not_know_is_refused() -> None:
     with pytest.raises(ModelDirError, match=r"fsspec knows no scheme 'nosuch'"):
         resolve_model_dir("nosuch://bucket/iris")

@@ -12,6 +12,7 @@ from runner.errors import ModelDirError
 __all__ = ["Directory", "real_path", "resolve_model_dir"]
 
 _LOCAL = ("file", "local")
+_PATTERN = "*?[\\"
 
 
 def resolve_model_dir(model_dir: str | os.PathLike[str], *, base: Path | None = None) -> str:
@@ -22,7 +23,8 @@ def resolve_model_dir(model_dir: str | os.PathLike[str], *, base: Path | None = 
         base: What a relative path is relative to; None means the working directory.
 
     Raises:
-        ModelDirError: Empty, a URL of a scheme that fsspec does not know, or not on a local disk.
+        ModelDirError: Empty, a URL of a scheme that fsspec does not know, not on a local disk, or with a character that
+            TensorFlow takes for a pattern.
     """
     text = os.fspath(model_dir)
     if not isinstance(text, str) or not text.strip() or "\0" in text:
@@ -31,12 +33,12 @@ def resolve_model_dir(model_dir: str | os.PathLike[str], *, base: Path | None = 
     path: str
     protocol, path = split_protocol(text)
     if protocol is None:
-        return os.path.abspath((base or Path.cwd()) / Path(path).expanduser())
+        return _without_pattern(os.path.abspath((base or Path.cwd()) / Path(path).expanduser()))
     if protocol not in _LOCAL:
         raise ModelDirError(_refusal(text, protocol))
     if not path.startswith("/"):
         raise ModelDirError(f"model_dir={text!r}: a file URL needs an absolute path, as in file:///data/models/iris.")
-    return os.path.abspath(path)
+    return _without_pattern(os.path.abspath(path))
 
 
 def real_path(url: str) -> str:
@@ -46,6 +48,16 @@ def real_path(url: str) -> str:
         url: What `resolve_model_dir` returned.
     """
     return os.path.realpath(url)
+
+
+def _without_pattern(path: str) -> str:
+    # TensorFlow looks for the files of a checkpoint with a glob of its prefix: it would neither find nor delete any.
+    if found := sorted(set(path) & set(_PATTERN)):
+        raise ModelDirError(
+            f"model_dir {path} contains {' '.join(found)}, which TensorFlow takes for a pattern of file names: "
+            "choose a model_dir without *, ?, [ and \\."
+        )
+    return path
 
 
 def _refusal(url: str, protocol: str) -> str:
