@@ -13,6 +13,7 @@ import tensorflow as tf
 from runner.checkpoint.listing import latest_checkpoint, step_of
 from runner.estimator.evaluation import Evaluation, open_local_session
 from runner.estimator.inputs import call_input_fn, make_batch
+from runner.estimator.keras_guard import refusing_keras
 from runner.estimator.model_fn import EstimatorSpec, ModeKeys
 from runner.estimator.run_config import RunConfig, default_session_config
 from runner.estimator.session import HookedSession
@@ -34,7 +35,8 @@ class Estimator:
     All state is in model_dir: every call builds the graph anew and starts from the latest checkpoint.
 
     Args:
-        model_fn: Takes `features`, and any of `labels`, `mode`, `params` and `config`; returns an EstimatorSpec.
+        model_fn: Takes `features`, and any of `labels`, `mode`, `params` and `config`; returns an EstimatorSpec. Layers
+            are those of tf_keras, optimizers those of tf_keras.optimizers.legacy or tf.compat.v1.train: Keras 3 raises.
         model_dir: Local directory for checkpoints and events; None means that of the config, else a temporary one.
         config: RunConfig; None means the default one.
         params: Hyper-parameters for the model_fn; copied.
@@ -250,7 +252,10 @@ class Estimator:
         if "labels" not in takes and labels is not None:
             raise ValueError("model_fn does not take labels, but input_fn returns labels.")
         _logger.info("Calling model_fn.")
-        spec = self._model_fn(features=features, **{name: value for name, value in available.items() if name in takes})
+        with refusing_keras():
+            spec = self._model_fn(
+                features=features, **{name: value for name, value in available.items() if name in takes}
+            )
         _logger.info("Done calling model_fn.")
         if not isinstance(spec, EstimatorSpec):
             raise ValueError("model_fn should return an EstimatorSpec.")  # noqa: TRY004 - as the original

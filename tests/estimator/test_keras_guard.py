@@ -1,0 +1,144 @@
+"""Keras in a model_fn: what would be silently wrong in a graph is refused, and nothing else is."""
+
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+import pytest
+import tensorflow as tf
+import tf_keras
+
+from runner import estimator as tfe
+from runner.estimator.keras_guard import refusing_keras
+
+
+def input_fn() -> tf.data.Dataset:
+    return tf.data.Dataset.from_tensors(({"x": [[1.0], [2.0]]}, [[2.0], [4.0]])).repeat(3)
+
+
+def make(model_dir: Path, *, layer: Callable[[], Any], optimizer: Callable[[], Any]) -> tfe.Estimator:
+    """A linear model of one layer, trained by `apply_gradients`."""
+
+    def model_fn(features: Any, labels: Any, mode: str) -> tfe.EstimatorSpec:
+        predictions = layer()(features["x"])
+        if mode == tfe.ModeKeys.PREDICT:
+            return tfe.EstimatorSpec(mode, predictions=predictions)
+        loss = tf.reduce_mean(tf.square(predictions - labels))
+        variables = tf.compat.v1.trainable_variables()
+        update = optimizer().apply_gradients(zip(tf.gradients(loss, variables), variables, strict=True))
+        with tf.control_dependencies([update]):
+            step = tf.compat.v1.train.get_global_step().assign_add(1)
+        return tfe.EstimatorSpec(mode, loss=loss, train_op=step)
+
+    return tfe.Estimator(model_fn, str(model_dir))
+
+
+def dense() -> Any:
+    return tf_keras.layers.Dense(1)
+
+
+def sgd() -> Any:
+    return tf_keras.optimizers.legacy.SGD(0.1)
+
+
+class Own(keras.layers.Dense):
+    """A layer of the user."""
+
+
+@pytest.mark.parametrize(
+    ("layer", "replacement"),
+    [
+        (lambda: keras.layers.Dense(1), "tf_keras.layers.Dense"),
+        (lambda: keras.layers.Dropout(0.5), "tf_keras.layers.Dropout"),
+        (lambda: Own(1), "tf_keras.layers.Dense"),
+        (lambda: keras.Sequential([keras.layers.Dense(1)]), "tf_keras.Sequential"),
+    ],
+)
+def test_a_layer_of_keras_3_is_refused_with_its_replacement(tmp_path: Path, layer: Any, replacement: str) -> None:
+    estimator = make(tmp_path / "model", layer=layer, optimizer=sgd)
+
+    for call in (estimator.train, estimator.evaluate, lambda input_fn: next(estimator.predict(input_fn))):
+        with pytest.raises(ValueError, match=rf"is a layer of Keras 3.* Use {replacement} in its place"):
+            call(input_fn)
+
+    assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "replacement"),
+    [
+        (lambda: keras.optimizers.SGD(0.1), "tf_keras.optimizers.legacy.SGD"),
+        (lambda: keras.optimizers.AdamW(0.1), "tf_keras.optimizers.legacy.Adam"),
+        (lambda: tf_keras.optimizers.RMSprop(0.1), "tf_keras.optimizers.legacy.RMSprop"),
+    ],
+)
+def test_an_optimizer_that_is_not_legacy_is_refused_with_its_replacement(
+    tmp_path: Path, optimizer: Any, replacement: str
+) -> None:
+    estimator = make(tmp_path / "model", layer=dense, optimizer=optimizer)
+
+    with pytest.raises(
+        ValueError, match=rf"updates nothing in the graph of a model_fn\. Use {replacement} in its place"
+    ):
+        estimator.train(input_fn)
+
+
+def test_apply_of_keras_3_is_refused_too() -> None:
+    with refusing_keras(), pytest.raises(ValueError, match=r"tf_keras\.optimizers\.legacy\.SGD"):
+        keras.optimizers.SGD(0.1).apply([], [])
+
+
+def test_layers_of_tf_keras_and_legacy_optimizers_train(tmp_path: Path) -> None:
+    estimator = make(tmp_path, layer=dense, optimizer=sgd)
+
+    estimator.train(input_fn)
+
+    assert estimator.evaluate(input_fn)["global_step"] == 3
+
+
+def test_outside_of_a_model_fn_keras_works_as_before(tmp_path: Path) -> None:
+    before = (
+        keras.Layer.__call__,
+        keras.optimizers.Optimizer.apply_gradients,
+        tf_keras.optimizers.Optimizer.apply_gradients,
+    )
+    with pytest.raises(ValueError, match="Keras 3"):
+        make(tmp_path, layer=lambda: keras.layers.Dense(1), optimizer=sgd).train(input_fn)
+
+    after = (
+        keras.Layer.__call__,
+        keras.optimizers.Optimizer.apply_gradients,
+        tf_keras.optimizers.Optimizer.apply_gradients,
+    )
+    assert after == before
+    assert "apply_gradients" not in vars(keras.optimizers.Optimizer)
+    assert keras.layers.Dense(1)(tf.ones([1, 1])).shape == (1, 1)
+
+
+def test_another_thread_uses_keras_meanwhile_and_guards_may_overlap() -> None:
+    before = keras.Layer.__call__
+    entered, leave = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with refusing_keras():
+            entered.set()
+            leave.wait()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    entered.wait()
+    try:
+        assert keras.layers.Dense(1)(tf.ones([1, 1])).shape == (1, 1)
+        with refusing_keras():
+            leave.set()
+            thread.join()
+            with refusing_keras(), pytest.raises(ValueError, match="Keras 3"):
+                keras.layers.Dense(1)(tf.ones([1, 1]))
+            with pytest.raises(ValueError, match="Keras 3"):
+                keras.layers.Dense(1)(tf.ones([1, 1]))
+    finally:
+        leave.set()
+
+    assert keras.Layer.__call__ is before
