@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from runner import estimator as tfe
 from runner.errors import CheckpointNotFoundError
 from tests.estimator.data import N_EXAMPLES, classifier, eval_input_fn, iris, train_input_fn
 
@@ -236,13 +237,30 @@ def test_a_model_with_fewer_tensors_trains_with_one_warning(
     tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(logging.getLogger("tensorflow"), "propagate", True)
-    classifier(tmp_path, hidden_units=(10, 10, 3)).train(train_input_fn, steps=1)
+
+    def model_fn(features: Any, labels: Any, mode: str, params: dict[str, bool]) -> tfe.EstimatorSpec:
+        weight = tf.compat.v1.get_variable("weight", [], initializer=tf.compat.v1.zeros_initializer())
+        if params["more"]:
+            tf.compat.v1.get_variable("more", [2], initializer=tf.compat.v1.zeros_initializer())
+        loss = tf.reduce_mean(tf.square(weight * features["PetalLength"] - 1.0))
+        optimizer = tf.compat.v1.train.GradientDescentOptimizer(0.01)
+        return tfe.EstimatorSpec(
+            mode, loss=loss, train_op=optimizer.minimize(loss, tf.compat.v1.train.get_global_step())
+        )
+
+    tfe.Estimator(model_fn, str(tmp_path), params={"more": True}).train(train_input_fn, steps=2)
+    fewer = tfe.Estimator(model_fn, str(tmp_path), params={"more": False})
     caplog.clear()
 
-    with pytest.raises(tf.errors.InvalidArgumentError):
-        classifier(tmp_path, hidden_units=(10, 7)).train(train_input_fn, steps=1)
-    classifier(tmp_path, hidden_units=(10, 10, 3)).evaluate(eval_input_fn)
+    fewer.evaluate(eval_input_fn)
+    in_evaluation = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    fewer.train(train_input_fn, steps=2)
+    in_training = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
 
-    assert not [
-        record for record in caplog.records if record.levelno >= logging.WARNING and "Unexpected" in record.message
+    assert in_evaluation == []
+    assert in_training == [
+        "Unexpected tensors in the checkpoint:\n  more float32 [2]\n"
+        f"They are not restored, and not saved again. Checkpoint: {tmp_path}/model.ckpt-2"
     ]
+    assert tf.train.load_variable(str(tmp_path), "global_step") == 4
+    assert "more" not in dict(tf.train.list_variables(str(tmp_path)))
