@@ -1,12 +1,13 @@
 """The settings of every process, read once from the environment variables RUNNER_*."""
 
 import os
+import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
 from runner.errors import SettingsError
 
@@ -87,7 +88,11 @@ class Settings:
 
 def _redis(url: str) -> tuple[str, str | None]:
     """A URL without its password, which has no place in messages and logs, and the password."""
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise SettingsError(f"RUNNER_REDIS_URL={_without_secrets(url)!r} is not a URL: {error}.") from None
+    _refuse_astray_passwords(parts)
     credentials = parts.netloc.rpartition("@")[0]
     user, _, password = credentials.partition(":")
     if password:
@@ -98,10 +103,27 @@ def _redis(url: str) -> tuple[str, str | None]:
         is_usable = False
     if not is_usable or parts.scheme not in _SCHEMES:
         raise SettingsError(
-            f"RUNNER_REDIS_URL={url!r}: expected a URL that begins with redis://, rediss:// or unix://, "
-            "and a port, if any, between 1 and 65535."
+            f"RUNNER_REDIS_URL={_without_secrets(url)!r}: expected a URL that begins with redis://, rediss:// or "
+            "unix://, and a port, if any, between 1 and 65535."
         )
     return url, unquote(password) or None
+
+
+def _refuse_astray_passwords(parts: SplitResult) -> None:
+    """Refuses a password where it would not be found, and so become part of messages."""
+    # A unix socket has no host, and its path may have an "@" in it.
+    is_unix = parts.scheme == "unix"
+    is_astray = bool(parts.netloc.rpartition("@")[2]) if is_unix else "@" in parts.path + parts.fragment
+    if is_astray or "@" in parts.query or "password=" in parts.query:
+        raise SettingsError(
+            "RUNNER_REDIS_URL cannot be used: it has a password, or something like one, out of place. Put the password "
+            "into a file and its path into RUNNER_PASSWORD_FILE, or write '/', '?', '#' and '@' in it as %2F, %3F, %23 "
+            "and %40. A unix:// URL needs three slashes."
+        )
+
+
+def _without_secrets(url: str) -> str:
+    return re.sub(r"^(\w*://)?.*@", r"\1...@", url, flags=re.DOTALL)
 
 
 def _password(path: str | None) -> str | None:

@@ -112,6 +112,33 @@ def test_a_password_is_not_told_even_of_a_url_that_cannot_be_used() -> None:
     assert "p@ss" not in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://:p/ss@redis",
+        "redis://:12/p#ss@redis",
+        "redis://:p?ss@redis",
+        "redis://redis?password=p/ss",
+        "alice:p/ss@redis:6379",
+        "unix://:p/ss@/run/redis.sock",
+        "redis://[p/ss",
+        "redis://:p/ss@redis:many",
+    ],
+)
+def test_a_password_out_of_place_is_refused_and_not_told(url: str) -> None:
+    with pytest.raises(SettingsError, match="RUNNER_REDIS_URL") as caught:
+        Settings.from_environ({"RUNNER_REDIS_URL": url})
+
+    assert "ss@" not in str(caught.value)
+    assert "p/ss" not in str(caught.value).replace("[p/ss", "")
+
+
+def test_the_path_of_a_socket_may_have_an_at_sign() -> None:
+    url = "unix:///run/user@1000/redis.sock"
+
+    assert Settings.from_environ({"RUNNER_REDIS_URL": url}).redis_url == url
+
+
 def test_the_password_file_goes_before_the_password_of_the_url(tmp_path: Path) -> None:
     (tmp_path / "password").write_text("right")
     environ = {"RUNNER_REDIS_URL": "redis://:wrong@redis", "RUNNER_PASSWORD_FILE": str(tmp_path / "password")}
