@@ -65,7 +65,7 @@ def test_a_gang_that_does_not_fit_begins_not_even_in_part(scene: Scene) -> None:
 
     scene.reconcile()
 
-    assert scene.job(job_id).message == "needs 3 slots on queue 'default', 2 free"
+    assert scene.job(job_id).message == "needs 3 slots on queue 'default', which has 2; start more workers"
     assert scene.job(job_id).generation == 0
     assert scene.dispatcher.sent == []
 
@@ -93,14 +93,37 @@ def test_two_gangs_never_share_the_slots_of_one(scene: Scene) -> None:
     assert scene.job(second).message == "needs 2 slots on queue 'default', 1 free"
 
 
-def test_a_gang_that_does_not_fit_is_not_overtaken(scene: Scene) -> None:
+def test_a_gang_that_does_not_fit_yet_is_not_overtaken(scene: Scene) -> None:
+    scene.add_worker("a", 2)
+    scene.submit("running", workers=0)
+    large, small = scene.submit("large", workers=1), scene.submit("small", workers=0)
+
+    scene.reconcile()
+
+    assert scene.job(large).message == "needs 2 slots on queue 'default', 1 free"
+    assert scene.job(small).message == f"needs 1 slot on queue 'default', 1 free, after job {large}"
+
+
+def test_a_gang_that_is_larger_than_its_queue_lets_others_pass(scene: Scene) -> None:
     scene.add_worker("a", 1)
     large, small = scene.submit("large", workers=1), scene.submit("small", workers=0)
 
     scene.reconcile()
 
-    assert scene.job(large).state is State.PENDING
-    assert scene.job(small).message == f"needs 1 slot on queue 'default', 1 free, after job {large}"
+    assert scene.job(large).message == "needs 2 slots on queue 'default', which has 1; start more workers"
+    assert scene.job(small).state is State.STARTING
+
+
+def test_workers_of_which_too_little_was_seen_keep_a_turn(scene: Scene) -> None:
+    for worker in ("a", "b"):
+        scene.store.announce(WorkerInfo(id=worker, host="h", pid=1, queue="default", slots=1))
+    scene.coordinator = scene.start_coordinator()
+    large, small = scene.submit("large", workers=1), scene.submit("small", workers=0)
+
+    scene.add_worker("a", 1)  # seen to beat before "b" is
+    scene.reconcile()
+
+    assert [scene.job(job_id).state for job_id in (large, small)] == [State.PENDING] * 2
 
 
 def test_a_higher_priority_goes_first(scene: Scene) -> None:

@@ -46,7 +46,7 @@ class Coordinator:
         self._leases = LeaseWatch(settings.lease_secs, clock=clock)
         self._generations = Generations(store, dispatcher, settings=settings, leases=self._leases, clock=clock)
         self._epoch: int | None = None
-        self._doubtful = False
+        self._doubtful: list[WorkerInfo] = []
 
     def run(self, stop: threading.Event) -> None:
         """Works until it is told to stop, or until a newer coordinator takes over; outlives outages of Redis."""
@@ -96,7 +96,7 @@ class Coordinator:
     def _pass(self, epoch: int) -> None:
         if not self._leases.begin():
             self._generations.forget()
-        slots = FreeSlots(self._live_workers())
+        slots = FreeSlots(self._live_workers(), doubtful=self._doubtful)
         jobs = self._store.active_jobs()
         for job in jobs:
             if not job.is_waiting:
@@ -114,8 +114,9 @@ class Coordinator:
             if worker.id in lost:
                 _logger.warning("Worker %s on %s is lost.", worker.id, worker.host)
                 self._store.withdraw(worker.id)
-        live = [worker for worker in workers if self._leases.is_live(worker_lease(worker.id)) and worker.id not in lost]
-        self._doubtful = len(live) + len(lost) < len(workers)
+        workers = [worker for worker in workers if worker.id not in lost]
+        live = [worker for worker in workers if self._leases.is_live(worker_lease(worker.id))]
+        self._doubtful = [worker for worker in workers if worker not in live]
         return live
 
     def _admit(self, epoch: int, job: JobRecord, slots: FreeSlots) -> None:
