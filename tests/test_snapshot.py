@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runner.errors import CodeSnapshotError
-from runner.jobs.snapshot import Snapshot, pack, snapshot_name, unpack
+from runner.jobs.snapshot import Contents, Snapshot, pack, snapshot_name, unpack
 
 
 def write(directory: Path, files: dict[str, str]) -> Path:
@@ -34,7 +34,7 @@ def made(*members: tuple[zipfile.ZipInfo | str, bytes]) -> Snapshot:
         for info, data in members:
             archive.writestr(info, data)
     data = buffer.getvalue()
-    return Snapshot(data, hashlib.sha256(data).hexdigest())
+    return Snapshot(data, hashlib.sha256(data).hexdigest(), Contents(len(members), 0, ()))
 
 
 def test_what_is_packed_is_unpacked(tmp_path: Path) -> None:
@@ -74,7 +74,7 @@ def test_the_same_files_give_the_same_bytes(tmp_path_factory: pytest.TempPathFac
         snapshots.append(pack(code))
 
     assert snapshots[0] == snapshots[1]
-    unpacked = unpack(*snapshots[0], tmp_path_factory.mktemp("cache"))
+    unpacked = unpack(*snapshots[0][:2], tmp_path_factory.mktemp("cache"))
     assert {name: (unpacked / name).read_bytes() for name in files} == files
 
 
@@ -141,12 +141,28 @@ def test_runnerignore_comes_after_gitignore(tmp_path: Path) -> None:
         ".aws/config",
         ".ssh/known_hosts",
         "credentials.json",
+        "gcp-credentials-prod.json",
+        "service-account-1.json",
+        "secrets.yaml",
+        "prod.env",
+        ".npmrc",
+        ".pypirc",
     ],
 )
 def test_secrets_and_caches_never_go_in(tmp_path: Path, name: str) -> None:
     write(tmp_path, {"iris.py": "", name: "secret", ".gitignore": f"!{name}\n"})
 
     assert names(pack(tmp_path)) == [".gitignore", "iris.py"]
+
+
+def test_a_snapshot_says_what_it_was_made_of(tmp_path: Path) -> None:
+    files = {"iris.py": "12345", "lib/a.py": "123", "lib/prod.env": "secret", ".env": "", "old.pyc": "", "a.log": ""}
+    write(tmp_path, {**files, ".runnerignore": "*.log"})
+
+    contents = pack(tmp_path).contents
+
+    assert (contents.files, contents.size_bytes) == (3, 5 + 3 + 5)
+    assert contents.secrets == (".env", "lib/prod.env")
 
 
 def test_a_virtual_environment_never_goes_in_whatever_its_name(tmp_path: Path) -> None:
@@ -234,7 +250,7 @@ def test_a_member_that_is_no_file_inside_is_refused(tmp_path: Path, member: zipf
     snapshot = made(("iris.py", b""), (member, b"evil"))
 
     with pytest.raises(CodeSnapshotError, match="not a plain file inside"):
-        unpack(*snapshot, tmp_path / "cache")
+        unpack(*snapshot[:2], tmp_path / "cache")
 
     assert os.listdir(tmp_path) == ["cache"]
     assert os.listdir(tmp_path / "cache") == []
@@ -245,7 +261,7 @@ def test_a_member_that_comes_twice_is_refused(tmp_path: Path) -> None:
     snapshot = made(("iris.py", b"one"), ("iris.py", b"two"))
 
     with pytest.raises(CodeSnapshotError):
-        unpack(*snapshot, tmp_path)
+        unpack(*snapshot[:2], tmp_path)
 
 
 def test_a_member_that_unpacks_to_too_much_is_refused(tmp_path: Path) -> None:
@@ -253,7 +269,7 @@ def test_a_member_that_unpacks_to_too_much_is_refused(tmp_path: Path) -> None:
     bomb.compress_type = zipfile.ZIP_DEFLATED
 
     with pytest.raises(CodeSnapshotError, match="more than"):
-        unpack(*made((bomb, bytes(101 * 2**20))), tmp_path)
+        unpack(*made((bomb, bytes(101 * 2**20)))[:2], tmp_path)
 
 
 def test_damaged_bytes_are_refused(tmp_path: Path) -> None:
@@ -278,10 +294,10 @@ def test_a_hash_that_is_none_names_no_file(tmp_path: Path, sha256: str) -> None:
 
 def test_an_unpacked_snapshot_is_used_again(tmp_path: Path) -> None:
     snapshot = pack(write(tmp_path / "code", {"iris.py": ""}))
-    first = unpack(*snapshot, tmp_path / "cache")
+    first = unpack(*snapshot[:2], tmp_path / "cache")
     inode = (first / "iris.py").stat().st_ino
 
-    assert unpack(*snapshot, tmp_path / "cache") == first
+    assert unpack(*snapshot[:2], tmp_path / "cache") == first
     assert (first / "iris.py").stat().st_ino == inode
 
 
@@ -291,7 +307,7 @@ def test_unpacking_at_the_same_time_is_harmless(tmp_path: Path) -> None:
 
     def task() -> None:
         barrier.wait()
-        found.append(len(os.listdir(unpack(*snapshot, tmp_path / "cache"))))
+        found.append(len(os.listdir(unpack(*snapshot[:2], tmp_path / "cache"))))
 
     threads = [threading.Thread(target=task) for _ in range(8)]
     for thread in threads:

@@ -7,16 +7,19 @@ from typing import Self
 
 from pathspec import GitIgnoreSpec
 
-__all__ = ["IgnoreRules", "is_private"]
+__all__ = ["IgnoreRules", "is_private", "is_secret"]
 
-_NEVER = (
-    # Histories, caches, environments.
+_CACHES = (
+    # And histories, and environments.
     ".git", ".hg", ".svn", "__pycache__", "*.pyc", "*.pyo", ".venv", "venv", "node_modules", ".runner", ".tox",
     ".mypy_cache", ".ruff_cache", ".pytest_cache", ".ipynb_checkpoints", ".ds_store",
-    # Secrets: model_dir is shared by more people than the home directory they come from.
-    ".env*", "*.pem", "*.key", "*.p12", "*.pfx", "*.jks", "*.keystore", "id_rsa*", "id_dsa*", "id_ecdsa*",
-    "id_ed25519*", ".netrc", "_netrc", ".aws", ".ssh", ".gnupg", ".boto", ".pgpass", ".pypirc", ".git-credentials",
-    ".htpasswd", "credentials*",
+)  # fmt: skip
+_SECRETS = (
+    # A model_dir is shared by more people than the home directory they come from.
+    ".env*", "*.env", "*.pem", "*.key", "*.p12", "*.pfx", "*.jks", "*.keystore", "id_rsa*", "id_dsa*", "id_ecdsa*",
+    "id_ed25519*", ".netrc", "_netrc", ".aws", ".ssh", ".gnupg", ".boto", ".pgpass", ".pypirc", ".npmrc",
+    ".git-credentials", ".htpasswd", "credentials*", "*credentials*.json", "secrets.*", "service-account*.json",
+    "service_account*.json",
 )  # fmt: skip
 
 _FILES = (".gitignore", ".runnerignore")
@@ -24,7 +27,16 @@ _FILES = (".gitignore", ".runnerignore")
 
 def is_private(name: str) -> bool:
     """Whether a file or directory of that name is left out whatever the rules say."""
-    return any(fnmatch.fnmatchcase(name.lower(), pattern) for pattern in _NEVER)
+    return is_secret(name) or _matches(name, _CACHES)
+
+
+def is_secret(name: str) -> bool:
+    """Whether that is because of what its name says of its content."""
+    return _matches(name, _SECRETS)
+
+
+def _matches(name: str, patterns: Iterable[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name.lower(), pattern) for pattern in patterns)
 
 
 class IgnoreRules:

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from runner.errors import CodeSnapshotError
 from runner.jobs.entry import RESERVED
-from runner.jobs.ignore import IgnoreRules, is_private
+from runner.jobs.ignore import IgnoreRules, is_private, is_secret
 
-__all__ = ["MAX_SIZE_BYTES", "Snapshot", "pack", "snapshot_name", "unpack"]
+__all__ = ["MAX_SIZE_BYTES", "Contents", "Snapshot", "pack", "snapshot_name", "unpack"]
 
 MAX_SIZE_BYTES = 100 * 2**20
 """Of all files before compression. More than that is data, which does not belong into a job's code."""
@@ -28,11 +28,26 @@ _TIME = (1980, 1, 1, 0, 0, 0)
 _UNIX = 3
 
 
+class Contents(NamedTuple):
+    """What a snapshot was made of.
+
+    Attributes:
+        files: Number of its files.
+        size_bytes: Of all of them, before compression.
+        secrets: What was left out because its name says that it is a secret; relative to the code directory.
+    """
+
+    files: int
+    size_bytes: int
+    secrets: tuple[str, ...]
+
+
 class Snapshot(NamedTuple):
-    """A zip, and the sha256 of its bytes in hex."""
+    """A zip, the sha256 of its bytes in hex, and what it was made of."""
 
     data: bytes
     sha256: str
+    contents: Contents
 
 
 def snapshot_name(sha256: str) -> str:
@@ -58,13 +73,14 @@ def pack(code_dir: Path, *, exclude: Iterable[Path] = (), max_size_bytes: int = 
     """
     root = code_dir.resolve()
     try:
-        files = dict(_Walk(root, [path.resolve() for path in exclude]).files(root, IgnoreRules()))
+        walk = _Walk(root, [path.resolve() for path in exclude])
+        files = dict(walk.files(root, IgnoreRules()))
         _check_top_level(root, files)
-        _check_size(root, files, max_size_bytes)
+        size_bytes = _check_size(root, files, max_size_bytes)
         data = _zip(files)
     except (OSError, UnicodeEncodeError) as error:
         raise CodeSnapshotError(f"The code in {root} cannot be packed: {error}.") from error
-    return Snapshot(data, hashlib.sha256(data).hexdigest())
+    return Snapshot(data, hashlib.sha256(data).hexdigest(), Contents(len(files), size_bytes, tuple(walk.secrets)))
 
 
 def unpack(data: bytes, sha256: str, cache_dir: Path) -> Path:
@@ -93,9 +109,14 @@ def unpack(data: bytes, sha256: str, cache_dir: Path) -> Path:
 
 
 class _Walk:
-    """Finds the files of one code directory that belong into its snapshot."""
+    """Finds the files of one code directory that belong into its snapshot.
+
+    Attributes:
+        secrets: What was left out as such; complete once all files were found.
+    """
 
     def __init__(self, root: Path, exclude: Iterable[Path]) -> None:
+        self.secrets: list[str] = []
         self._root = root
         # A model_dir around the code directory says nothing about the code in it.
         self._exclude = [path for path in exclude if path != root and path.is_relative_to(root)]
@@ -105,6 +126,9 @@ class _Walk:
         rules = rules.below(directory)
         for path in sorted(directory.iterdir()):
             is_dir = path.is_dir()
+            if is_secret(path.name):
+                self.secrets.append(path.relative_to(self._root).as_posix())
+                continue
             if self._is_left_out(path) or rules.ignores(path, is_dir=is_dir):
                 continue
             if is_dir:
@@ -138,10 +162,10 @@ def _check_top_level(root: Path, files: Mapping[str, Path]) -> None:
         )
 
 
-def _check_size(root: Path, files: Mapping[str, Path], max_size_bytes: int) -> None:
+def _check_size(root: Path, files: Mapping[str, Path], max_size_bytes: int) -> int:
     sizes = {name: path.stat().st_size for name, path in files.items()}
     if (total := sum(sizes.values())) <= max_size_bytes:
-        return
+        return total
     largest = sorted(sizes, key=lambda name: (-sizes[name], name))[:_LARGEST]
     listed = ", ".join(f"{name} ({sizes[name] / 2**20:.1f} MiB)" for name in largest)
     raise CodeSnapshotError(
