@@ -163,7 +163,7 @@ def test_a_process_killed_by_the_system_may_have_run_out_of_memory(
     outcome = future.result()
     assert outcome is not None
     assert (outcome.kind, outcome.step) == (OutcomeKind.KILLED, 7)
-    assert "SIGKILL" in outcome.message
+    assert "SIGKILL. Perhaps the system ran out of memory" in outcome.message
     assert "memory" in outcome.message
 
 

@@ -328,5 +328,5 @@ def _last_words(exit_code: int) -> str:
         name = signal.Signals(-exit_code).name
     except ValueError:
         name = f"signal {-exit_code}"
-    cause = " The likely cause is that the system ran out of memory." if -exit_code == signal.SIGKILL else ""
+    cause = " Perhaps the system ran out of memory." if -exit_code == signal.SIGKILL else ""
     return f"The training process was killed {where} by {name}.{cause}"
