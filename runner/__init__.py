@@ -15,6 +15,10 @@ __all__ = ["Client", "Job", "LocalStack"]
 _HOMES = {"Client": "runner.client", "Job": "runner.client", "LocalStack": "runner.local"}
 
 
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})
+
+
 def __getattr__(name: str) -> Any:
     # A training process imports `runner.estimator` only and need not pay for the client.
     if name in _HOMES:

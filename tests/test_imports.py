@@ -26,3 +26,11 @@ def test_the_help_loads_neither_celery_nor_redis() -> None:
     assert "quickstart" in output
     loaded = output.splitlines()[-1].split()
     assert not {"celery", "redis", "rich", "pydantic", "tensorflow"} & set(loaded)
+
+
+def test_the_package_shows_its_public_names() -> None:
+    shown = subprocess.run(
+        [sys.executable, "-c", "import runner; print(*dir(runner))"], capture_output=True, text=True, check=True
+    ).stdout
+
+    assert {"Client", "Job", "LocalStack"} <= set(shown.split())
