@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from runner.checkpoint.listing import CheckpointInfo, list_checkpoints
 from runner.errors import CodeSnapshotError, JobSpecError, ModelDirError, WaitTimeoutError
 from runner.jobs.entry import check_entry, entry_name, source_root
-from runner.jobs.snapshot import Snapshot, pack, snapshot_name
+from runner.jobs.snapshot import Contents, Snapshot, pack, snapshot_name
 from runner.jobs.spec import DEFAULT_QUEUE, JobSpec
 from runner.jobs.state import LogLine
 from runner.jobs.status import JobStatus
@@ -37,11 +37,17 @@ _HINTS = {
 
 
 class Job:
-    """One submitted job. Holds nothing but its id, so any number of handles of one job may be used; thread-safe."""
+    """One submitted job. Any number of handles of one job may be used; thread-safe.
 
-    def __init__(self, store: JobStore, job_id: str) -> None:
+    Attributes:
+        id: Finds it again, with `Client.get`.
+        code: What was packed for it by the `submit` that returned this handle; None if nothing was.
+    """
+
+    def __init__(self, store: JobStore, job_id: str, *, code: Contents | None = None) -> None:
         self._store = store
         self.id = job_id
+        self.code = code
 
     def __repr__(self) -> str:
         return f"Job({self.id!r})"
@@ -49,7 +55,8 @@ class Job:
     def status(self) -> JobStatus:
         """The job at this moment."""
         job = self._store.job(self.id)
-        return JobStatus.of(job, self._store.tasks(job), self._store.events(self.id))
+        tasks, events = self._store.tasks(job), self._store.events(self.id)
+        return JobStatus.of(job, tasks, events, has_coordinator=self._store.has_leader())
 
     def wait(self, timeout_secs: float | None = None) -> JobStatus:
         """Returns once the job has ended, whatever its end: `wait().raise_for_status()` wants success.
@@ -70,17 +77,17 @@ class Job:
             pause_secs = min(2 * pause_secs, _MAX_POLL_SECS)
         return self.status()
 
-    def logs(self, *, follow: bool = False) -> Iterator[LogLine]:
+    def logs(self, *, follow: bool = False, after: str = "0") -> Iterator[LogLine]:
         """The lines that the training processes wrote, in the order in which they arrived.
 
         Args:
             follow: Wait for further lines, and end when the job has ended and its last line was given.
+            after: Id of the last line that is known already; "0" means from the beginning.
         """
         self._store.job(self.id)
-        return self._lines(follow=follow)
+        return self._lines(follow=follow, after=after)
 
-    def _lines(self, *, follow: bool) -> Iterator[LogLine]:
-        after = "0"
+    def _lines(self, *, follow: bool, after: str) -> Iterator[LogLine]:
         while True:
             # Asked before the lines are read: what a job wrote before it ended must not be missed.
             has_ended = not follow or self._store.job(self.id).state.is_terminal
@@ -163,7 +170,7 @@ class Client:
         spec = _spec(
             entry=qualified,
             params={} if params is None else params,
-            model_dir=resolve_model_dir(model_dir),
+            model_dir=_resolve(model_dir),
             workers=workers,
             name=_default_name(qualified) if name is None else name,
             queue=queue,
@@ -187,7 +194,7 @@ class Client:
             spec = spec.model_copy(update={"code": snapshot.sha256})
             if not directory.has(name := snapshot_name(snapshot.sha256)):
                 directory.write_bytes(name, snapshot.data)
-        return Job(self._store, self._store.submit(spec).id)
+        return Job(self._store, self._store.submit(spec).id, code=snapshot.contents if snapshot else None)
 
     def get(self, job_id: str) -> Job:
         """The job with that id.
@@ -202,6 +209,12 @@ class Client:
         return [Job(self._store, job.id) for job in self._store.jobs()]
 
 
+def _resolve(model_dir: str | os.PathLike[str]) -> str:
+    if not isinstance(model_dir, str | os.PathLike):
+        raise ModelDirError(f"model_dir={model_dir!r}: expected a path such as /data/models/iris.")
+    return resolve_model_dir(model_dir)
+
+
 def _spec(**fields: Any) -> JobSpec:
     try:
         return JobSpec(**fields)
@@ -210,7 +223,10 @@ def _spec(**fields: Any) -> JobSpec:
         field = str(first["loc"][0])
         where = ".".join(map(str, first["loc"]))
         message = first["msg"].removeprefix("Value error, ")
-        raise JobSpecError(f"{where}={first['input']!r}: {message}. {_HINTS.get(field, '')}".rstrip()) from error
+        # What is given for env may be a secret, and of params only the part in question is of interest.
+        is_shown = field != "env" and not isinstance(first["input"], dict)
+        given = f"={first['input']!r}" if is_shown else ""
+        raise JobSpecError(f"{where}{given}: {message}. {_HINTS.get(field, '')}".rstrip()) from error
 
 
 def _default_name(entry: str) -> str:

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+import traceback
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -159,7 +160,11 @@ def _recursive() -> list[Any]:
         ({"entry": lambda: None}, EntryError, "lambda"),
         ({"workers": -1}, JobSpecError, "workers=-1.*0 or more"),
         ({"workers": "many"}, JobSpecError, "workers='many'"),
-        ({"params": {"rate": float("nan")}}, JobSpecError, "params=.*nan.*finite numbers"),
+        ({"workers": "1"}, JobSpecError, "workers='1'"),
+        ({"workers": True}, JobSpecError, "workers=True"),
+        ({"priority": "1"}, JobSpecError, "priority='1'"),
+        ({"params": {"rate": float("nan")}}, JobSpecError, "^params: rate=nan is not a finite number.*finite numbers"),
+        ({"params": {"a": [{"b": float("-inf")}]}}, JobSpecError, r"^params: a\.0\.b=-inf is not"),
         ({"params": {"layers": object()}}, JobSpecError, r"params\.layers.*JSON"),
         ({"params": {"layers": _recursive()}}, JobSpecError, "params.*"),
         ({"params": {"name": "\ud800"}}, JobSpecError, "params.*"),
@@ -169,9 +174,10 @@ def _recursive() -> list[Any]:
         ({"queue": "a b"}, JobSpecError, "queue='a b'"),
         ({"env": {"API_KEY": "x"}}, JobSpecError, "environment of the workers"),
         ({"env": {"A=B": "x"}}, JobSpecError, "cannot be set"),
-        ({"env": {"A": 1}}, JobSpecError, r"env\.A=1"),
+        ({"env": {"A": 1}}, JobSpecError, r"env\.A: "),
         ({"max_failures": -1}, JobSpecError, "max_failures=-1"),
         ({"model_dir": ""}, ModelDirError, "model_dir=''"),
+        ({"model_dir": None}, ModelDirError, "model_dir=None"),
         ({"model_dir": "s3://bucket/iris"}, ModelDirError, "local disk"),
         ({"model_dir": "nosuch://iris"}, ModelDirError, "fsspec knows no scheme"),
         ({"model_dir": "/dev/null/model"}, ModelDirError, "cannot be written"),
@@ -190,6 +196,60 @@ def test_bad_input_gets_a_clear_error_and_leaves_nothing(
     assert isinstance(caught.value, ValueError)
     assert client.list() == []
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    "env",
+    [
+        {"AWS_SECRET_ACCESS_KEY": "xyzzy"},
+        {"DATABASE": "postgres://alice:xyzzy@db/iris"},
+        {"OPTIONS": "--broker redis://:xyz/zy@redis --verbose"},
+        {"A": "xyzzy\0"},
+        {"A=xyzzy": ""},
+        {"A": b"xyzzy", "B": ["xyzzy"]},
+        {"A": {"b": "xyzzy"}},
+        "A=xyzzy",
+    ],
+)
+def test_an_env_that_is_refused_is_named_and_not_told(client: Client, code_dir: Path, tmp_path: Path, env: Any) -> None:
+    with pytest.raises(JobSpecError, match=r"env") as caught:
+        client.submit("iris:experiment", model_dir=tmp_path / "model", code_dir=code_dir, env=env)
+
+    told = "".join(traceback.format_exception(caught.value))
+    assert "xyzzy" not in told
+    assert "xyz/zy" not in told
+
+
+def test_a_url_without_a_password_may_be_in_the_env(client: Client, store: JobStore, tmp_path: Path) -> None:
+    env = {"PROXY": "http://proxy:3128/a@b", "REDIS": "redis://alice@redis:6379/0"}
+
+    job = client.submit("textwrap:dedent", model_dir=tmp_path / "model", env=env)
+
+    assert store.job(job.id).spec.env == env
+
+
+def test_a_job_says_what_was_packed_for_it(client: Client, code_dir: Path, tmp_path: Path) -> None:
+    (code_dir / "prod.env").write_text("secret")
+
+    job = client.submit("iris:experiment", model_dir=tmp_path / "model", code_dir=code_dir)
+
+    assert job.code is not None
+    assert (job.code.files, job.code.secrets) == (1, ("prod.env",))
+    assert client.get(job.id).code is None
+
+
+def test_a_status_says_whether_a_coordinator_is_there(job: Job, store: JobStore) -> None:
+    before = job.status().has_coordinator
+    store.check_epoch(store.take_over())
+
+    assert (before, job.status().has_coordinator) == (False, True)
+
+
+def test_logs_go_on_from_a_line(job: Job, store: JobStore) -> None:
+    store.append_logs(job.id, 1, store.job(job.id).spec.roster[0], ["a", "b", "c"])
+    first, *_ = job.logs()
+
+    assert [line.line for line in job.logs(after=first.id)] == ["b", "c"]
 
 
 def test_a_model_dir_that_is_the_code_directory_is_refused(client: Client, code_dir: Path) -> None:

@@ -35,13 +35,22 @@ def entry_name(entry: str | Callable[..., Any]) -> str:
     """
     if isinstance(entry, str):
         if not is_entry(entry):
-            raise EntryError(f"entry={entry!r}: expected 'module:function', such as 'iris:experiment'.")
+            raise EntryError(f"entry={entry!r}: expected 'module:function', such as {_suggestion(entry)!r}.")
+        if entry.partition(":")[0].endswith(".py"):
+            raise EntryError(f"entry={entry!r} names a file, expected 'module:function': {_suggestion(entry)!r}.")
         return entry
     function = _top_level(entry)
     name = _module_name(function)
     if not all(part.isidentifier() for part in name.split(".")):
         raise EntryError(f"The file {name}.py cannot be imported under that name; rename it, as in iris.py.")
     return f"{name}:{function.__name__}"
+
+
+def _suggestion(entry: str) -> str:
+    """What was meant by a path, as in "models/train.py:experiment"."""
+    path, _, function = entry.partition(":")
+    name = f"{path.removesuffix('.py').removeprefix('./').replace('/', '.')}:{function or 'experiment'}"
+    return name if is_entry(name) else "iris:experiment"
 
 
 def source_root(function: Callable[..., Any]) -> Path | None:
@@ -81,7 +90,7 @@ def check_entry(entry: str, code_dir: Path | None) -> bool:
         places = [f"{code_dir} (the code directory)"] if code_dir else []
         raise EntryError(
             f"entry={entry!r}: no module {module!r} in {' or '.join([*places, 'the packages installed here'])}. "
-            "Run this from the directory that holds it, or pass code_dir."
+            "Run this from the directory that holds it, or pass that as code_dir (--code-dir)."
         )
     _check_function(spec, module, function)
     return own is not None

@@ -7,10 +7,10 @@ A coordinator's script gets its leader epoch first and refuses an older one. Key
 __all__ = [
     "BEAT",
     "BEGIN_GENERATION",
-    "CHECK_EPOCH",
     "CLAIM",
     "CLOSE",
     "END_TASK",
+    "LEAD",
     "RELEASE",
     "SEAL",
     "SUBMIT",
@@ -21,6 +21,15 @@ __all__ = [
 CHECK_EPOCH = """
 if redis.call('GET', 'runner:epoch') ~= ARGV[1] then return redis.error_reply('STALE_EPOCH') end
 """
+
+# ARGV: epoch, milliseconds until it says so again at the latest.
+# Only people are told of this: nothing is decided by it.
+LEAD = (
+    CHECK_EPOCH
+    + """
+redis.call('SET', 'runner:leader', ARGV[1], 'PX', ARGV[2])
+"""
+)
 
 # KEYS: job, events. ARGV: id, reserved, submitted (score), event, then fields of the job.
 # Sent again when its reply was lost, and then the holder is this very job.

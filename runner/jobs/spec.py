@@ -2,6 +2,7 @@
 
 import base64
 import json
+import math
 import re
 import secrets
 from typing import Annotated, Self
@@ -16,6 +17,8 @@ DEFAULT_QUEUE = "default"
 
 _ENTRY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*")
 _SECRET = re.compile(r"SECRET|PASSWORD|PASSWD|TOKEN|CREDENTIAL|PRIVATE|ACCESS_KEY|API_KEY", re.IGNORECASE)
+# A number before a slash is a port.
+_URL_WITH_PASSWORD = re.compile(r"://([^\s/@]*:(?!\d+/)|:)[^\s@]+@")
 _MAX_ID = 63
 _ID = re.compile(r"[a-z0-9][a-z0-9-]{0,62}")
 
@@ -43,15 +46,18 @@ class JobSpec(Model):
         code: sha256 of the code snapshot in `<model_dir>/.runner/code/`; None: the entry comes with the environment.
     """
 
+    # The env of a job that is refused may well hold a secret, and errors are printed and logged.
+    model_config = ConfigDict(hide_input_in_errors=True)
+
     entry: str
     params: dict[str, JsonValue] = Field(default_factory=dict)
     model_dir: str
-    workers: Annotated[int, Field(ge=0, le=1000)] = 0
+    workers: Annotated[int, Field(strict=True, ge=0, le=1000)] = 0
     name: Annotated[str, Field(pattern=r"^[a-z0-9]([a-z0-9-]{0,50}[a-z0-9])?$")]
     queue: Annotated[str, Field(pattern=r"^[A-Za-z0-9_.-]{1,63}$")] = DEFAULT_QUEUE
-    priority: int = 0
+    priority: Annotated[int, Field(strict=True)] = 0
     env: dict[str, str] = Field(default_factory=dict)
-    max_failures: Annotated[int, Field(ge=0)] = 3
+    max_failures: Annotated[int, Field(strict=True, ge=0)] = 3
     code: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")] | None = None
 
     @field_validator("entry")
@@ -64,13 +70,16 @@ class JobSpec(Model):
     @field_validator("params")
     @classmethod
     def _params_are_json(cls, value: dict[str, JsonValue]) -> dict[str, JsonValue]:
-        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+        if where := _not_finite(value):
+            raise ValueError(f"{where} is not a finite number")
+        json.dumps(value, ensure_ascii=False).encode()
         return value
 
     @field_validator("env")
     @classmethod
     def _env_can_be_set(cls, value: dict[str, str]) -> dict[str, str]:
         if names := sorted(name for name, text in value.items() if not name or "=" in name or "\0" in name + text):
+            names = [name.partition("=")[0] for name in names]
             raise ValueError(f"{names!r} cannot be set: a name is empty or has '=' in it, or there is a null byte")
         return value
 
@@ -80,6 +89,10 @@ class JobSpec(Model):
         if names := sorted(name for name in value if _SECRET.search(name)):
             raise ValueError(
                 f"{', '.join(names)} looks like a secret; set it in the environment of the workers instead"
+            )
+        if names := sorted(name for name, text in value.items() if _URL_WITH_PASSWORD.search(text)):
+            raise ValueError(
+                f"{', '.join(names)} holds a URL with a password; set it in the environment of the workers instead"
             )
         return value
 
@@ -100,6 +113,14 @@ class JobSpec(Model):
             pydantic.ValidationError: `text` is not a valid specification.
         """
         return cls.model_validate_json(text)
+
+
+def _not_finite(value: JsonValue, where: str = "") -> str:
+    """The path to the first number that JSON cannot say, as in "layers.0.rate"; "" if there is none."""
+    if isinstance(value, float):
+        return "" if math.isfinite(value) else f"{where}={value}"
+    items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return next((found for key, each in items if (found := _not_finite(each, f"{where}.{key}".lstrip(".")))), "")
 
 
 def is_entry(text: str) -> bool:

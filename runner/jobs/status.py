@@ -65,6 +65,7 @@ class JobStatus(Model):
         generation: Number of the newest attempt; 0 before the first.
         failures: Generations that ended in a failure; more than `max_failures` end the job.
         cancel: Somebody asked to cancel the job.
+        has_coordinator: A coordinator showed a sign of life lately; without one the job stays as it is.
         step: global_step of the chief, or the last one known.
         loss: Mean over the replicas, at the chief's last report.
         metrics: Of the evaluation after training.
@@ -86,6 +87,7 @@ class JobStatus(Model):
     failures: int
     max_failures: int
     cancel: bool
+    has_coordinator: bool
     step: int | None
     loss: float | None
     steps_per_sec: float | None
@@ -97,7 +99,7 @@ class JobStatus(Model):
     events: tuple[Event, ...]
 
     @classmethod
-    def of(cls, job: JobRecord, tasks: Mapping[Place, Task], events: Iterable[Event]) -> Self:
+    def of(cls, job: JobRecord, tasks: Mapping[Place, Task], events: Iterable[Event], *, has_coordinator: bool) -> Self:
         """Puts together what the store knows of a job."""
         shown = tuple(TaskStatus.of(task) for task in tasks.values())
         chief = next((task for task in shown if task.place.task_type is TaskType.CHIEF), None)
@@ -107,6 +109,7 @@ class JobStatus(Model):
             **spec,
             **record,
             max_failures=job.spec.max_failures,
+            has_coordinator=has_coordinator,
             step=job.step if chief is None or chief.step is None else chief.step,
             loss=chief.loss if chief else None,
             steps_per_sec=chief.steps_per_sec if chief else None,

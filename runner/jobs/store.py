@@ -2,6 +2,7 @@
 
 Keys, all under "runner:":
     epoch                    leader epoch of the newest coordinator
+    leader                   the same, for as long as that coordinator shows signs of life
     jobs                     sorted set of job ids by time of submission
     active                   set of the ids of jobs that have not ended
     model_dirs               hash of the real path of a model_dir -> id of the job that uses it
@@ -61,6 +62,7 @@ from runner.storage.directory import real_path
 __all__ = ["JobStore", "in_use"]
 
 _MAX_LOG_LINES = 20_000
+_LEADER_MILLISECS = 10_000
 
 _logger = logging.getLogger(__name__)
 
@@ -85,7 +87,7 @@ class JobStore:
     """
 
     def __init__(self, settings: Settings, *, now: Callable[[], datetime] = utc_now) -> None:
-        self._url = settings.redis_url
+        self._settings = settings
         self._redis = connect(settings)
         self._now = now
         self._unreadable: set[str] = set()
@@ -93,7 +95,7 @@ class JobStore:
     @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
-            with redis_errors(self._url):
+            with redis_errors(self._settings):
                 yield
         except redis.ResponseError as error:
             if "STALE_EPOCH" in str(error):
@@ -317,8 +319,13 @@ class JobStore:
             return int(self._redis.incr("runner:epoch"))
 
     def check_epoch(self, epoch: int) -> None:
-        """Raises StaleEpochError unless the caller is still the leader, for a pass that has nothing to write."""
-        self._script(scripts.CHECK_EPOCH, [], epoch)
+        """Raises StaleEpochError unless the caller is still the leader, which it tells people by this."""
+        self._script(scripts.LEAD, [], epoch, _LEADER_MILLISECS)
+
+    def has_leader(self) -> bool:
+        """Whether a coordinator has shown a sign of life lately."""
+        with self._errors():
+            return bool(self._redis.exists("runner:leader"))
 
     def epoch(self) -> int:
         """The epoch of the leader; 0 before the first one, or after Redis has lost its data."""
