@@ -45,11 +45,16 @@ def connect(settings: Settings) -> Any:
 
 
 @contextmanager
-def redis_errors(url: str) -> Iterator[None]:
+def redis_errors(settings: Settings) -> Iterator[None]:
     """Raises RedisUnavailableError for whatever says that Redis cannot be reached, or will not let us in or write."""
+    url = settings.redis_url
     try:
         yield
     except (redis.AuthenticationError, redis.exceptions.AuthorizationError) as error:
+        if settings.redis_password is None:
+            raise RedisUnavailableError(
+                f"Redis at {url} needs a password: set RUNNER_PASSWORD_FILE to a file that holds it."
+            ) from error
         raise RedisUnavailableError(
             f"Redis at {url} refused the password: {error}. "
             "Set RUNNER_PASSWORD_FILE to a file that holds the right one."
