@@ -58,10 +58,18 @@ class Checkpoints:
         self._saver.restore(session, prefix)
 
     def resume_retention(self) -> None:
-        """Counts the checkpoints that earlier runs left in model_dir among those to keep. Chief only."""
+        """Counts the checkpoints that earlier runs left in model_dir among those to keep. Chief only.
+
+        Those of other directories, which a `checkpoint` file may name too, are not ours to delete.
+        """
         if state := tf.train.get_checkpoint_state(self._model_dir):
             indexes = [(prefix, Path(f"{prefix}.index")) for prefix in state.all_model_checkpoint_paths]
-            written = [(prefix, index.stat().st_mtime) for prefix, index in indexes if index.exists()]
+            here = Path(self._model_dir).resolve()
+            written = [
+                (prefix, index.stat().st_mtime)
+                for prefix, index in indexes
+                if index.exists() and index.parent.resolve() == here
+            ]
             self._saver.set_last_checkpoints_with_time(written)
 
     def save(self, session: Any, step: int) -> str:

@@ -173,6 +173,23 @@ def test_a_checkpoint_file_that_names_lost_files_is_an_error(model_dir: Path) ->
         classifier(model_dir).train(train_input_fn, steps=1)
 
 
+def test_training_goes_on_from_a_checkpoint_of_another_directory_and_leaves_it_alone(
+    model_dir: Path, tmp_path: Path
+) -> None:
+    before = contents(model_dir)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "checkpoint").write_text(
+        f'model_checkpoint_path: "{model_dir}/model.ckpt-200"\n'
+        f'all_model_checkpoint_paths: "{model_dir}/model.ckpt-200"\n'
+    )
+
+    classifier(other, keep_checkpoint_max=1).train(train_input_fn, max_steps=205)
+
+    assert [path.name for path in other.glob("*.index")] == ["model.ckpt-205.index"]
+    assert contents(model_dir) == before
+
+
 def test_a_bad_checkpoint_path_is_refused(model_dir: Path) -> None:
     with pytest.raises(ValueError, match=r"The passed save_path is not a valid checkpoint: /nonexistent/model\.ckpt-1"):
         classifier(model_dir).evaluate(eval_input_fn, checkpoint_path="/nonexistent/model.ckpt-1")
