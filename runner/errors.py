@@ -11,6 +11,7 @@ __all__ = [
     "JobNotFoundError",
     "JobSpecError",
     "LocalStackError",
+    "LocalStackInUseError",
     "ModelDirError",
     "ModelDirInUseError",
     "PeerLostError",
@@ -97,3 +98,7 @@ class StaleEpochError(RunnerError, RuntimeError):
 
 class LocalStackError(RunnerError, RuntimeError):
     """A process of the embedded stack did not start, or ended by itself."""
+
+
+class LocalStackInUseError(LocalStackError, ValueError):
+    """Another embedded stack runs in the same directory."""

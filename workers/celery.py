@@ -3,11 +3,13 @@
 import os
 import signal
 import socket
+import warnings
 from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
 from celery import Celery, bootsteps, signals
+from celery.platforms import SecurityWarning
 from kombu.asynchronous import get_event_loop
 
 from runner.jobs.spec import DEFAULT_QUEUE
@@ -36,6 +38,10 @@ def make_app(settings: Settings | None = None, *, trainer_command: Sequence[str]
 
 def run_worker(app: Celery, *, slots: int, queue: str) -> int:
     """Serves a queue in this process until TERM, INT or QUIT; returns the exit code."""
+    # What Celery has against root is pickle, which this worker does not accept.
+    warnings.filterwarnings(
+        "ignore", message=r"You're running the worker with superuser privileges", category=SecurityWarning
+    )
     worker = app.Worker(
         concurrency=slots,
         queues=[queue],

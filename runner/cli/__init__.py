@@ -1,7 +1,8 @@
 """The `runner` command. Each subcommand is imported only when it is used, so that `runner --help` is quick."""
 
+import sys
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -9,7 +10,7 @@ from runner.errors import JobCancelledError, RedisUnavailableError, RunnerError,
 
 __all__ = ["main"]
 
-_FAILED, _BAD_INPUT, _UNREACHABLE, _CANCELLED, _TIMED_OUT = 1, 2, 3, 4, 124
+_FAILED, _BAD_INPUT, _UNREACHABLE, _CANCELLED, _TIMED_OUT, _INTERRUPTED = 1, 2, 3, 4, 124, 130
 
 # Command -> the module that has it, and its line in the help.
 _COMMANDS = {
@@ -18,6 +19,7 @@ _COMMANDS = {
     "status": ("jobs", "Show the state of a job and of its tasks."),
     "list": ("jobs", "List all jobs, oldest first."),
     "logs": ("jobs", "Print what the tasks of a job wrote."),
+    "wait": ("jobs", "Wait until a job has ended; exit as it did."),
     "cancel": ("jobs", "Ask the coordinator to end a job."),
     "checkpoints": ("jobs", "List the complete checkpoints of a job."),
     "up": ("services", "Run Valkey, a coordinator and slots on this machine."),
@@ -56,6 +58,15 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except RunnerError as error:
             raise _Failure(error) from error
+        except KeyboardInterrupt as interrupt:
+            _say_interrupted(ctx, str(interrupt) or "Interrupted.")
+
+
+def _say_interrupted(ctx: click.Context, message: str) -> NoReturn:
+    if sys.stderr.isatty():
+        click.echo(err=True)  # the terminal has written ^C
+    click.echo(message, err=True)
+    ctx.exit(_INTERRUPTED)
 
 
 def _exit_code(error: RunnerError) -> int:
@@ -77,5 +88,6 @@ def main() -> None:
     Start with `runner quickstart`. For your own jobs keep `runner up` running in a terminal, and submit from another.
 
     \b
-    Exit codes: 0 ok, 1 the job failed, 2 usage or bad input, 3 Redis unreachable, 4 cancelled, 124 wait timed out.
+    Exit codes: 0 ok, 1 the job failed, 2 usage or bad input, 3 Redis unreachable, 4 cancelled, 124 wait timed out,
+    130 interrupted.
     """  # noqa: D301 - click's mark for a paragraph that is not to be wrapped

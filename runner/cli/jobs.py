@@ -5,10 +5,11 @@ from dataclasses import asdict
 
 import click
 
-from runner.cli.output import print_json, print_log_line, print_table, to_the_second
+from runner.cli.output import NO_COORDINATOR, print_json, print_log_line, print_table, to_the_second
 from runner.client import Client, JobStatus
+from runner.jobs.fields import rfc3339
 
-__all__ = ["cancel_command", "checkpoints_command", "list_command", "logs_command", "status_command"]
+__all__ = ["cancel_command", "checkpoints_command", "list_command", "logs_command", "status_command", "wait_command"]
 
 _job = click.argument("job_id", metavar="JOB")
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -35,7 +36,7 @@ def _print_status(status: JobStatus) -> None:
         "job": status.id,
         "state": f"{status.state} ({status.reason}): {status.message}",
         "progress": progress,
-        "metrics": ", ".join(f"{name} {value:.6g}" for name, value in (status.metrics or {}).items()),
+        "metrics": f"\n{'':<12}".join(f"{name} {value:.6g}" for name, value in (status.metrics or {}).items()),
         "model_dir": status.model_dir,
         "entry": status.entry,
         "generation": f"{status.generation}, failures {status.failures} of {status.max_failures}",
@@ -43,6 +44,8 @@ def _print_status(status: JobStatus) -> None:
     for name, value in facts.items():
         if value:
             click.echo(f"{name + ':':<12}{value}")
+    if not status.has_coordinator and not status.state.is_terminal:
+        click.echo(NO_COORDINATOR)
     click.echo()
     print_table(
         ["TASK", "STATE", "STEP", "HOST", "PID", "MESSAGE"],
@@ -91,6 +94,26 @@ def logs_command(job_id: str, *, follow: bool, as_json: bool) -> None:
                 print_log_line(line)
 
 
+@click.command("wait")
+@_job
+@click.option(
+    "--timeout", "timeout_secs", type=click.FloatRange(min=0), metavar="SECS", help="Give up after that long."
+)
+@_json
+def wait_command(job_id: str, *, timeout_secs: float | None, as_json: bool) -> None:
+    """Return when JOB has ended, with an exit code that says how.
+
+    0 it succeeded, 1 it failed, 4 it was cancelled, 124 it goes on after the time-out.
+    """
+    with Client() as client:
+        status = client.get(job_id).wait(timeout_secs)
+    if as_json:
+        click.echo(status.model_dump_json(indent=2))
+    status.raise_for_status()
+    if not as_json:
+        click.echo(f"Job {job_id} has {status.state}: {status.message}")
+
+
 @click.command("cancel")
 @_job
 def cancel_command(job_id: str) -> None:
@@ -113,7 +136,7 @@ def checkpoints_command(job_id: str, *, as_json: bool) -> None:
     with Client() as client:
         checkpoints = client.get(job_id).checkpoints()
     if as_json:
-        print_json([{**asdict(info), "modified_at": info.modified_at.isoformat()} for info in checkpoints])
+        print_json([{**asdict(info), "modified_at": rfc3339(info.modified_at)} for info in checkpoints])
         return
     print_table(
         ["STEP", "BYTES", "WRITTEN", "PREFIX", ""],
@@ -121,7 +144,7 @@ def checkpoints_command(job_id: str, *, as_json: bool) -> None:
             (
                 info.step,
                 info.size_bytes,
-                to_the_second(info.modified_at.isoformat()[:19]),
+                to_the_second(rfc3339(info.modified_at)),
                 info.prefix,
                 "latest" * info.latest,
             )

@@ -1,7 +1,8 @@
 """What the commands print, and how."""
 
 import json
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import click
@@ -9,7 +10,11 @@ import click
 from runner.client import Job, JobStatus
 from runner.jobs.state import LogLine
 
-__all__ = ["follow", "print_json", "print_log_line", "print_table", "to_the_second"]
+__all__ = ["NO_COORDINATOR", "follow", "print_json", "print_log_line", "print_table", "to_the_second"]
+
+NO_COORDINATOR = "No coordinator is running, and until one does nothing will change: start `runner coordinator`."
+
+_POLL_SECS = 0.2
 
 
 def print_json(value: Any) -> None:
@@ -40,8 +45,22 @@ def to_the_second(time: str | None) -> str:
     return time.partition(".")[0].replace("T", " ") + "Z" if time else ""
 
 
-def follow(job: Job) -> JobStatus:
-    """Prints the log until the job has ended, and returns how it did."""
-    for line in job.logs(follow=True):
-        print_log_line(line)
-    return job.status()
+def follow(job: Job, *, on_status: Callable[[JobStatus], None], on_line: Callable[[LogLine], None]) -> JobStatus:
+    """Returns how a job ended once it has, and shows it until then.
+
+    Args:
+        job: The job.
+        on_status: Called several times a second, the last time with the status that is returned.
+        on_line: Called with each line of the log.
+    """
+    seen = "0"
+    while True:
+        # Asked before the lines are read: what a job wrote before it ended must not be missed.
+        status = job.status()
+        on_status(status)
+        for line in job.logs(after=seen):
+            on_line(line)
+            seen = line.id
+        if status.state.is_terminal:
+            return status
+        time.sleep(_POLL_SECS)

@@ -2,8 +2,6 @@
 
 import shlex
 import signal
-import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,18 +9,26 @@ import click
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskID, TextColumn
 
+from runner.checkpoint.listing import list_checkpoints
+from runner.cli.output import follow
 from runner.client import Client, Job, JobStatus
-from runner.errors import RunnerError
-from runner.jobs.state import LogLine, State
+from runner.errors import RedisUnavailableError
+from runner.jobs.state import LogLine, Section, State
 from runner.local import LocalStack
+from runner.storage.directory import Directory, resolve_model_dir
 
 __all__ = ["quickstart_command"]
 
 _ENTRY = "runner.quickstart.iris:experiment"
 _HIGHLIGHTS = ("Restoring parameters from", "Saving checkpoints for")
-_REFRESH_SECS = 0.2
+_PHASES = {
+    Section.STARTUP: "starting TensorFlow",
+    Section.FIRST_STEP: "building the graph",
+    Section.TRAIN: "training",
+    Section.EVAL: "evaluating",
+}
+_PHASE_WIDTH = max(map(len, _PHASES.values()))
 _TAIL_LINES = 20
-_INTERRUPTED = 130
 
 
 @click.command("quickstart")
@@ -35,10 +41,13 @@ def quickstart_command(model_dir: str, workers: int, steps: int, *, verbose: boo
 
     Starts everything it needs and stops it again. On a model_dir that has a checkpoint the training goes on from there.
     """
+    Directory(resolve_model_dir(model_dir)).check_writable()
     screen = _Screen(steps, verbose=verbose)
+    if (step := _latest_step(model_dir) or 0) >= steps:
+        screen.say(f"{model_dir} is already at step {step}; nothing to train. Use --steps {2 * step} to go on.")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        screen.say(f"Starting Valkey, a coordinator and {1 + workers} slots ...")
+        screen.say(f"Starting Valkey, a coordinator and {_count(1 + workers, 'slot')} ...")
         stack = LocalStack(1 + workers)
         with stack as client:
             job = _submit(client, screen, model_dir=model_dir, workers=workers, steps=steps)
@@ -46,16 +55,32 @@ def quickstart_command(model_dir: str, workers: int, steps: int, *, verbose: boo
             if status.state is not State.SUCCEEDED:
                 _print_end_of_log(job, screen)
             status.raise_for_status()
-    except KeyboardInterrupt:
-        click.echo(f"Stopped. Run it again to go on from the latest checkpoint in {model_dir}.", err=True)
-        sys.exit(_INTERRUPTED)
-    _print_results(status, model_dir, steps)
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(_what_is_left(model_dir)) from interrupt
+    _print_results(status, model_dir, is_trained=step < steps)
+
+
+def _latest_step(model_dir: str) -> int | None:
+    checkpoints = list_checkpoints(resolve_model_dir(model_dir))
+    steps = [info.step for info in checkpoints if info.latest] or [info.step for info in checkpoints]
+    return steps[-1] if steps else None
+
+
+def _what_is_left(model_dir: str) -> str:
+    step = _latest_step(model_dir)
+    if step is None:
+        return f"Stopped; no checkpoint in {model_dir} yet."
+    return f"Stopped; latest checkpoint in {model_dir}: step {step}. Run it again to go on from there."
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}{'s' * (number != 1)}"
 
 
 def _submit(client: Client, screen: "_Screen", *, model_dir: str, workers: int, steps: int) -> Job:
     params = {"max_steps": steps, "hidden_units": [10, 10]}
     job = client.submit(_ENTRY, params=params, model_dir=model_dir, workers=workers, name="quickstart")
-    tasks = "a chief" + (f" and {workers} worker{'s' * (workers > 1)}" if workers else "")
+    tasks = "a chief" + (f" and {_count(workers, 'worker')}" if workers else "")
     screen.say(f"Job {job.id}: {tasks}, model_dir {job.status().model_dir}")
     return job
 
@@ -80,42 +105,39 @@ class _Screen:
 
     def watch(self, job: Job, check: Callable[[], None]) -> JobStatus:
         """Returns when the job has ended; calls `check` meanwhile, which may raise to end the wait."""
-        ended = threading.Event()
-        logs = threading.Thread(target=self._follow, args=[job, ended], name="logs", daemon=True)
-        logs.start()
         columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[facts]}"))
-        with Progress(*columns, console=self._console, transient=True, disable=not self._console.is_terminal) as live:
-            task = live.add_task("starting", total=self._steps, facts="")
-            while not (status := job.status()).state.is_terminal:
+        with Progress(*columns, console=self._console, disable=not self._console.is_terminal) as live:
+            task = live.add_task("", total=self._steps, facts="")
+
+            def show(status: JobStatus) -> None:
                 check()
                 self._show(status, live, task)
-                ended.wait(_REFRESH_SECS)
-            logs.join()
-            self._show(status, live, task)
-        return status
+
+            try:
+                return follow(job, on_status=show, on_line=self._show_line)
+            except RedisUnavailableError:
+                check()  # says which process has ended, and why
+                raise
 
     def _show(self, status: JobStatus, live: Progress, task: TaskID) -> None:
-        phase = str(status.tasks[0].section or status.state) if status.tasks else str(status.state)
-        facts = _facts(status, self._steps)
-        live.update(task, description=f"{phase:<12}", completed=status.step or 0, facts=facts)
+        phase, facts = _phase(status), _facts(status, self._steps)
+        live.update(task, description=f"{phase:<{_PHASE_WIDTH}}", completed=status.step or 0, facts=facts)
         if not self._console.is_terminal and self._shown != (phase, status.step):
             self._shown = (phase, status.step)
             self.say(f"{phase}: {facts}" if facts else phase)
-
-    def _follow(self, job: Job, ended: threading.Event) -> None:
-        try:
-            for line in job.logs(follow=True):
-                self._show_line(line)
-        except RunnerError as error:  # the stack is gone, and the main thread says why
-            self.say(f"No more log lines: {error}")
-        finally:
-            ended.set()
 
     def _show_line(self, line: LogLine) -> None:
         if self.verbose:
             self.say(f"{line.place} | {line.line}")
         elif str(line.place) == "chief:0" and any(text in line.line for text in _HIGHLIGHTS):
             self.say(line.line.removeprefix("INFO:tensorflow:"))
+
+
+def _phase(status: JobStatus) -> str:
+    if status.state.is_terminal:
+        return "done" if status.state is State.SUCCEEDED else status.state.lower()
+    section = status.tasks[0].section if status.tasks else None
+    return _PHASES[section] if section else "waiting for slots"
 
 
 def _facts(status: JobStatus, steps: int) -> str:
@@ -126,9 +148,9 @@ def _facts(status: JobStatus, steps: int) -> str:
     return f"step {status.step}/{steps}{rate}{loss}"
 
 
-def _print_results(status: JobStatus, model_dir: str, steps: int) -> None:
-    metrics = status.metrics or {}
-    click.echo(f"\nTrained to step {status.step}. Evaluation: " + _join_metrics(metrics))
+def _print_results(status: JobStatus, model_dir: str, *, is_trained: bool) -> None:
+    done = "Trained to" if is_trained else "At"
+    click.echo(f"\n{done} step {status.step}. Evaluation: " + _join_metrics(status.metrics or {}))
     click.echo(f"\nFiles in {status.model_dir}:")
     for path in sorted(Path(status.model_dir).rglob("*")):
         relative = path.relative_to(status.model_dir)
@@ -136,8 +158,9 @@ def _print_results(status: JobStatus, model_dir: str, steps: int) -> None:
             click.echo(f"  {path.stat().st_size:>9,}  {relative}")
     click.echo("\nWhat to try next:")
     model_dir = shlex.quote(model_dir)
-    click.echo(f"  runner quickstart --model-dir {model_dir} --steps {2 * steps}   goes on from step {status.step}")
-    click.echo(f"  tensorboard --logdir {model_dir}")
+    steps = 2 * (status.step or 0)
+    click.echo(f"  runner quickstart --model-dir {model_dir} --steps {steps}   goes on from step {status.step}")
+    click.echo(f"  pip install tensorboard && tensorboard --logdir {model_dir}")
     click.echo("  runner up --slots 2   and, in another terminal, your own experiment:")
     click.echo("  runner submit my_module:experiment --model-dir models/mine --workers 1")
 

@@ -5,12 +5,15 @@ import logging
 import signal
 import sys
 import threading
+from collections.abc import Callable
+from typing import Any, TypeVar
 
 import click
 
+from runner.client import Client
 from runner.coordinator.coordinator import Coordinator
 from runner.coordinator.dispatch import CeleryDispatcher
-from runner.errors import SettingsError
+from runner.errors import RedisUnavailableError, SettingsError
 from runner.jobs.spec import DEFAULT_QUEUE
 from runner.jobs.store import JobStore
 from runner.local import LocalStack
@@ -21,11 +24,16 @@ __all__ = ["coordinator_command", "up_command", "worker_command"]
 
 _CHECK_SECS = 0.5
 
-_slots = click.option("--slots", type=click.IntRange(min=1), default=1, show_default=True, help="Tasks at a time.")
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+
+def _slots(default: int) -> Callable[[Command], Command]:
+    slots = click.IntRange(min=1)
+    return click.option("--slots", type=slots, default=default, show_default=True, help="Tasks at a time.")
 
 
 @click.command("worker")
-@_slots
+@_slots(1)
 @click.option("--queue", default=DEFAULT_QUEUE, show_default=True, help="The jobs it serves.")
 def worker_command(slots: int, queue: str) -> None:
     """Offer slots on this machine, each for one training process.
@@ -35,7 +43,12 @@ def worker_command(slots: int, queue: str) -> None:
     _log_to_stderr()
     settings = Settings.from_environ()
     # Settings that cannot be used are said here in a sentence, and in a traceback of Celery's later.
-    JobStore(settings).close()
+    store = JobStore(settings)
+    try:
+        store.ping()
+    except RedisUnavailableError as error:
+        click.echo(f"{error}\nThe worker waits for it.", err=True)
+    store.close()
     sys.exit(run_worker(make_app(settings), slots=slots, queue=queue))
 
 
@@ -54,7 +67,7 @@ def coordinator_command() -> None:
 
 
 @click.command("up")
-@_slots
+@_slots(2)
 def up_command(slots: int) -> None:
     """Run Valkey, a coordinator and slots on this machine until Ctrl-C or TERM.
 
@@ -67,20 +80,32 @@ def up_command(slots: int) -> None:
         )
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.default_int_handler)
+    ended: list[str] = []
     with contextlib.suppress(KeyboardInterrupt):
         stack = LocalStack(slots, directory=settings.runtime_dir)
-        with stack:
-            click.echo(f"Up with {slots} slots; logs in {settings.runtime_dir}.")
+        with stack as client:
+            click.echo(f"Up with {slots} slot{'s' * (slots != 1)}; logs in {settings.runtime_dir}.")
             click.echo("In another terminal: runner submit module:function --model-dir DIRECTORY")
             click.echo("Ctrl-C stops everything.")
-            _watch(stack)
-    click.echo("Stopped.")
+            try:
+                _watch(stack)
+            finally:
+                ended = _unfinished(client)
+    click.echo(f"Stopped, and with it {', '.join(ended)}." if ended else "Stopped.")
 
 
 def _watch(stack: LocalStack) -> None:
     never = threading.Event()
     while not never.wait(_CHECK_SECS):
         stack.check()
+
+
+def _unfinished(client: Client) -> list[str]:
+    """The ids of the jobs that the end of the stack will end."""
+    try:
+        return [job.id for job in client.list() if not job.status().state.is_terminal]
+    except RedisUnavailableError:
+        return []
 
 
 def _log_to_stderr() -> None:
