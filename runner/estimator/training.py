@@ -1,14 +1,17 @@
 """One call of train(): the graph is built, restored or initialized, and run step by step to its end."""
 
+import functools
 import logging
 import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
+from runner.checkpoint.listing import step_of
 from runner.checkpoint.saver import Checkpoints
 from runner.estimator.events import EventFile
 from runner.estimator.hooks import (
@@ -58,6 +61,7 @@ class Training:
     saving_listeners: Sequence[Any] = ()
     steps: int | None = None
     max_steps: int | None = None
+    _stack: ExitStack = field(default_factory=ExitStack, init=False)
 
     def run(self) -> float | None:
         """Trains.
@@ -70,7 +74,7 @@ class Training:
             PeerLostError: Another task of the cluster is gone.
         """
         replicas = replicas_of(self.config)
-        with replicas.errors(), tf.Graph().as_default() as graph, graph.device(self.config.device_fn):
+        with self._stack, replicas.errors(), tf.Graph().as_default() as graph, graph.device(self.config.device_fn):
             loss = self._run_graph(replicas)
             replicas.finish()
         if loss is None and replicas.count > 1:
@@ -95,11 +99,10 @@ class Training:
             hook.begin()
         spec.scaffold.finalize()
         session = _open_session(self.config, replicas, spec.scaffold, checkpoints)
-        with ExitStack() as stack:
-            stack.callback(session.close)
-            if replicas.is_chief:
-                stack.enter_context(events)
-            return _loop(HookedSession(session, hooks), spec.train_op, loss)
+        self._stack.callback(session.close)
+        if replicas.is_chief:
+            self._stack.enter_context(events)
+        return _loop(HookedSession(session, hooks), spec.train_op, loss)
 
     def _batch(self, replicas: Replicas) -> Batch:
         """The input, built under the seed that all replicas share and before anything in which they differ."""
@@ -165,13 +168,11 @@ class Training:
         """Our hook, unless the user has brought one: then the listeners go to that, as in the original."""
         for hook in hooks:
             if isinstance(hook, _v1.train.CheckpointSaverHook):
-                told = hook._listeners  # noqa: SLF001 - as the original does
-                told.extend(listener for listener in self.saving_listeners if listener not in told)
+                self._lend_listeners(hook._listeners)  # noqa: SLF001 - as the original does
                 return []
         _logger.info("Create CheckpointSaverHook.")
         config = self.config
-        # A later generation of a job continues the run of an earlier one, and the workers of a cluster start from step
-        # 0.
+        # A later generation of a job continues the run of an earlier one; the workers of a cluster start from step 0.
         is_start = replicas.count == 1 and (config.service or {}).get("generation", 1) == 1
         hook = CheckpointHook(
             step,
@@ -183,6 +184,12 @@ class Training:
             graph_path=os.path.join(self.model_dir, "graph.pbtxt") if config.checkpoint_save_graph_def else None,
         )
         return [hook]
+
+    def _lend_listeners(self, listeners: list[Any]) -> None:
+        """Adds the saving listeners to those of a user's hook, which may be used again, for this run only."""
+        before = list(listeners)
+        listeners.extend(self.saving_listeners)
+        self._stack.callback(listeners.__setitem__, slice(None), before)
 
 
 def _saver(config: RunConfig, scaffold: Any) -> Any:
@@ -209,6 +216,10 @@ def _open_session(config: RunConfig, replicas: Replicas, scaffold: Any, checkpoi
     """
     prefix = checkpoints.latest() if replicas.is_chief else None
     if prefix is not None:
+        if replicas.count > 1 and Path(prefix) != Path(checkpoints.at_step(step_of(prefix) or 0)):
+            raise ValueError(
+                f"The workers restore model.ckpt-<step> from model_dir; the latest checkpoint is {prefix}."
+            )
         checkpoints.verify(prefix, training=True)
         checkpoints.resume_retention()
     session = None
@@ -220,14 +231,11 @@ def _open_session(config: RunConfig, replicas: Replicas, scaffold: Any, checkpoi
     restored_step = replicas.agree_on_restore(prefix, checkpoints.wanted)
     if session is not None:
         return session
-    if restored_step is None:
-        return create_session(scaffold, config=config.session_config)
-    path = prefix or checkpoints.at_step(restored_step)
-    if not replicas.is_chief:
-        checkpoints.verify(path, training=True)
-    return create_session(
-        scaffold, restore=lambda session: checkpoints.restore(session, path), config=config.session_config
-    )
+    if prefix is None and restored_step is not None:
+        prefix = checkpoints.at_step(restored_step)
+        checkpoints.verify(prefix, training=True)
+    restore = None if prefix is None else functools.partial(checkpoints.restore, prefix=prefix)
+    return create_session(scaffold, restore=restore, config=config.session_config)
 
 
 def _loop(session: HookedSession, train_op: Any, loss: Any) -> float | None:

@@ -225,10 +225,9 @@ def test_a_checkpoint_hook_of_the_user_takes_the_place_of_ours_and_tells_the_lis
             saved.append(global_step_value)
 
     hook = tf.compat.v1.train.CheckpointSaverHook(str(tmp_path), save_steps=5)
-    listener = Listener()
     estimator = tfe.Estimator(linear_model_fn, str(tmp_path), params={})
     for _ in range(2):
-        estimator.train(linear_input_fn, hooks=[hook], saving_listeners=[listener])
+        estimator.train(linear_input_fn, hooks=[hook], saving_listeners=[Listener()])
 
     assert [int(step) for step in saved] == [0, 5, 10, 10, 15, 20]  # as that hook does: at the start, too
     assert steps_of(tmp_path)[-1] == 20
@@ -301,6 +300,18 @@ def test_a_global_step_that_is_increased_now_and_then_is_worth_none(
 
     assert tf.train.load_variable(str(tmp_path), "global_step") == 2
     assert not [record for record in info_log.records if record.levelno == logging.WARNING]
+
+
+def test_a_checkpoint_whose_name_has_no_step_is_restored_all_the_same(tmp_path: Path) -> None:
+    estimator = tfe.Estimator(linear_model_fn, str(tmp_path), params={})
+    estimator.train(linear_input_fn, steps=1)
+    for path in tmp_path.glob("model.ckpt-1.*"):
+        path.rename(tmp_path / path.name.replace("model.ckpt-1", "best"))
+    (tmp_path / "checkpoint").write_text('model_checkpoint_path: "best"\n')
+
+    estimator.train(linear_input_fn, steps=1)
+
+    assert steps_of(tmp_path) == [2]
 
 
 def test_an_error_in_a_step_reaches_the_caller_and_saves_nothing_more(tmp_path: Path) -> None:
