@@ -339,3 +339,12 @@ def test_a_redis_that_is_not_there_says_how_to_start_one(tmp_path_factory: pytes
         store.ping()
     with pytest.raises(ConnectionError):
         store.submit(spec())
+
+
+def test_jobs_are_in_order_of_submission_however_fast_they_come(store: JobStore) -> None:
+    specs = [JobSpec(entry="a:b", model_dir=f"/models/{number}", name="job") for number in range(50)]
+
+    ids = [store.submit(spec).id for spec in specs]
+
+    assert [job.id for job in store.jobs()] == ids
+    assert [job.id for job in store.active_jobs()] == ids

@@ -31,17 +31,19 @@ redis.call('SET', 'runner:leader', ARGV[1], 'PX', ARGV[2])
 """
 )
 
-# KEYS: job, events. ARGV: id, reserved, submitted (score), event, then fields of the job.
+# KEYS: job, events. ARGV: id, reserved, event, then fields of the job.
+# Jobs are in order by a counter, since the clocks of two clients differ, and one clock gives two jobs the same time.
 # Sent again when its reply was lost, and then the holder is this very job.
 SUBMIT = """
 local holder = redis.call('HGET', 'runner:model_dirs', ARGV[2])
 if holder == ARGV[1] then return '' end
 if holder then return holder end
 redis.call('HSET', 'runner:model_dirs', ARGV[2], ARGV[1])
-redis.call('HSET', KEYS[1], unpack(ARGV, 5))
-redis.call('RPUSH', KEYS[2], ARGV[4])
-redis.call('ZADD', 'runner:jobs', ARGV[3], ARGV[1])
-redis.call('SADD', 'runner:active', ARGV[1])
+redis.call('HSET', KEYS[1], unpack(ARGV, 4))
+redis.call('RPUSH', KEYS[2], ARGV[3])
+local number = redis.call('INCR', 'runner:submissions')
+redis.call('ZADD', 'runner:jobs', number, ARGV[1])
+redis.call('ZADD', 'runner:active', number, ARGV[1])
 redis.call('PUBLISH', 'runner:wake', ARGV[1])
 return ''
 """
@@ -51,14 +53,14 @@ return ''
 TRANSITION = (
     CHECK_EPOCH
     + """
-if redis.call('SISMEMBER', 'runner:active', ARGV[2]) == 0 then return 0 end
+if not redis.call('ZSCORE', 'runner:active', ARGV[2]) then return 0 end
 redis.call('HSET', KEYS[1], unpack(ARGV, 6))
 if ARGV[5] ~= '' then
   redis.call('RPUSH', KEYS[2], ARGV[5])
   redis.call('LTRIM', KEYS[2], -1000, -1)
 end
 if ARGV[4] == '1' then
-  redis.call('SREM', 'runner:active', ARGV[2])
+  redis.call('ZREM', 'runner:active', ARGV[2])
   local holder = redis.call('HGET', 'runner:model_dirs', ARGV[3])
   if holder == ARGV[2] then redis.call('HDEL', 'runner:model_dirs', ARGV[3]) end
 end

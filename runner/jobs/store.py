@@ -3,8 +3,9 @@
 Keys, all under "runner:":
     epoch                    leader epoch of the newest coordinator
     leader                   the same, for as long as that coordinator shows signs of life
-    jobs                     sorted set of job ids by time of submission
-    active                   set of the ids of jobs that have not ended
+    submissions              counter of jobs
+    jobs                     sorted set of job ids in order of submission
+    active                   the same, of the jobs that have not ended
     model_dirs               hash of the real path of a model_dir -> id of the job that uses it
     workers                  hash of worker id -> WorkerInfo, and `<id>#beat` -> counter
     wake                     channel: something changed that a coordinator may want to look at
@@ -150,7 +151,6 @@ class JobStore:
             [job_key(job.id), events_key(job.id)],
             job.id,
             job.reserved,
-            now.timestamp(),
             event.model_dump_json(),
             *flat(job_fields(job)),
         )
@@ -185,8 +185,8 @@ class JobStore:
     def active_jobs(self) -> list[JobRecord]:
         """The jobs that have not ended, as `jobs` reads them, in order of admission: by priority, then oldest first."""
         with self._errors():
-            jobs = self._read_jobs(self._redis.smembers("runner:active"))
-        return sorted(jobs, key=lambda job: (-job.spec.priority, job.submitted_at, job.id))
+            jobs = self._read_jobs(self._redis.zrange("runner:active", 0, -1))
+        return sorted(jobs, key=lambda job: -job.spec.priority)
 
     def _read_jobs(self, ids: Iterable[str]) -> list[JobRecord]:
         ids = list(ids)
