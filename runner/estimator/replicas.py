@@ -145,12 +145,13 @@ class ClusterReplicas:
     def finish(self) -> None:
         if self.averager is not None:
             self.averager.end()
-        self._collectives.close()
         try:
             self._collectives.barrier()
         except PeerLostError:
             # All have ended at the same step by now and wait for nothing, so one that is gone already is no loss.
             return
+        finally:
+            self._collectives.close()
 
     @contextmanager
     def errors(self) -> Iterator[None]:
