@@ -1,5 +1,6 @@
 """One call of evaluate(): metrics over an input, with the weights of a checkpoint, written to the eval directory."""
 
+import functools
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -123,11 +124,8 @@ def open_local_session(scaffold: Any, *, model_dir: str, config: RunConfig, chec
         return create_session(scaffold, config=config.session_config)
     checkpoints = Checkpoints(model_dir, scaffold.saver)
     checkpoints.verify(checkpoint_path, training=False)
-    return create_session(
-        scaffold,
-        restore=lambda session: checkpoints.restore(session, checkpoint_path),
-        config=config.session_config,
-    )
+    restore = functools.partial(checkpoints.restore, prefix=checkpoint_path)
+    return create_session(scaffold, restore=restore, config=config.session_config)
 
 
 def _metrics(spec: EstimatorSpec) -> tuple[Any, dict[str, Any]]:

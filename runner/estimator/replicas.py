@@ -158,6 +158,7 @@ class ClusterReplicas:
         try:
             yield
         except Exception:
+            # A session reports the error of a collective as its own, of any type; nothing is swallowed here.
             self._collectives.close()
             self._collectives.raise_if_lost()
             raise
