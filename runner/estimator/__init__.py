@@ -9,6 +9,7 @@ from runner.estimator.experiment import Experiment
 from runner.estimator.model_fn import EstimatorSpec, ModeKeys
 from runner.estimator.run_config import RunConfig
 from runner.estimator.train_spec import EvalSpec, TrainSpec
+from runner.estimator.warm_start import VocabInfo, WarmStartSettings
 
 __all__ = [
     "DNNClassifier",
@@ -19,4 +20,6 @@ __all__ = [
     "ModeKeys",
     "RunConfig",
     "TrainSpec",
+    "VocabInfo",
+    "WarmStartSettings",
 ]

@@ -4,21 +4,21 @@ import copy
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, Self
 
 import numpy as np
 import tensorflow as tf
 
 from runner.checkpoint.listing import latest_checkpoint, step_of
-from runner.estimator.evaluation import Evaluation, open_local_session
-from runner.estimator.inputs import call_input_fn, make_batch
+from runner.estimator.evaluation import Evaluation
 from runner.estimator.keras_guard import refusing_keras
-from runner.estimator.model_fn import EstimatorSpec, ModeKeys
+from runner.estimator.model_fn import EstimatorSpec
+from runner.estimator.prediction import Prediction
 from runner.estimator.run_config import RunConfig, default_session_config
-from runner.estimator.session import HookedSession
 from runner.estimator.signatures import argument_names
 from runner.estimator.training import Training
+from runner.estimator.warm_start import WarmStartSettings, settings_of
 from runner.storage.directory import resolve_model_dir
 
 __all__ = ["Estimator"]
@@ -40,6 +40,8 @@ class Estimator:
         model_dir: Local directory for checkpoints and events; None means that of the config, else a temporary one.
         config: RunConfig; None means the default one.
         params: Hyper-parameters for the model_fn; copied.
+        warm_start_from: WarmStartSettings, or the path of a checkpoint, of a directory with checkpoints or of a
+            SavedModel, whose trainable variables are the initial ones as long as model_dir has no checkpoint.
 
     Raises:
         ValueError: An argument is not valid; the messages are those of the original.
@@ -52,6 +54,7 @@ class Estimator:
         model_dir: str | os.PathLike[str] | None = None,
         config: RunConfig | None = None,
         params: Mapping[str, Any] | None = None,
+        warm_start_from: str | WarmStartSettings | None = None,
     ) -> None:
         self._config, self._model_dir = _config_and_model_dir(config, model_dir)
         _logger.info("Using config: %s", vars(self._config))
@@ -59,7 +62,8 @@ class Estimator:
             raise ValueError("model_fn must be provided to Estimator.")
         _check_model_fn(model_fn, params)
         self._model_fn = model_fn
-        self._params = copy.deepcopy(params if params is not None else {})
+        self._params = copy.deepcopy(params or {})
+        self._warm_start_settings = settings_of(warm_start_from)
 
     @property
     def model_dir(self) -> str:
@@ -132,6 +136,7 @@ class Estimator:
             saving_listeners=_check_listeners(saving_listeners),
             steps=steps,
             max_steps=max_steps,
+            warm_start_settings=self._warm_start_settings,
         )
         loss = training.run()
         _logger.info("Loss for final step: %s.", loss)
@@ -170,6 +175,7 @@ class Estimator:
             input_fn=input_fn,
             eval_dir=self.eval_dir(name),
             checkpoint_path=checkpoint_path or self._latest_or_warn("evaluate"),
+            warm_start_settings=self._warm_start_settings,
             hooks=_check_hooks(hooks),
             steps=steps,
         )
@@ -199,34 +205,19 @@ class Estimator:
             ValueError: No such key, or predictions of unequal batch lengths.
             tf.errors.InvalidArgumentError: The checkpoint does not fit the model.
         """
-        hooks = _check_hooks(hooks)
-        path = checkpoint_path or self._latest_or_warn("predict")
-        with tf.Graph().as_default() as graph, graph.device(self._config.device_fn):
-            if self._config.tf_random_seed is not None:
-                _v1.set_random_seed(self._config.tf_random_seed)
-            _v1.train.create_global_step()
-            with tf.device("/cpu:0"):
-                result = call_input_fn(
-                    input_fn,
-                    mode=ModeKeys.PREDICT,
-                    params=self.params,
-                    config=self._config,
-                    input_context=tf.distribute.InputContext(),  # of the only one that reads
-                )
-                batch = make_batch(result)
-            spec = self._call_model_fn(batch.features, None, ModeKeys.PREDICT)
-            predictions = _select(spec.predictions, predict_keys)
-            hooks = [*batch.hooks, *hooks, *spec.prediction_hooks]
-            for hook in hooks:
-                hook.begin()
-            session = open_local_session(
-                spec.scaffold, model_dir=self.model_dir, config=self._config, checkpoint_path=path
-            )
-        # The graph is left before a value is given out: the caller has a default graph of its own.
-        with HookedSession(session, hooks) as hooked:
-            while not hooked.should_stop():
-                values = hooked.run(predictions)
-                yield from _examples(values) if yield_single_examples else [values]
+        prediction = Prediction(
+            model_dir=self.model_dir,
+            config=self._config,
+            params=self.params,
+            call_model_fn=self._call_model_fn,
+            input_fn=input_fn,
+            predict_keys=predict_keys,
+            hooks=_check_hooks(hooks),
+            checkpoint_path=checkpoint_path or self._latest_or_warn("predict"),
+            warm_start_settings=self._warm_start_settings,
+            yield_single_examples=yield_single_examples,
+        )
+        yield from prediction.run()
 
     def eval_dir(self, name: str | None = None) -> str:
         """The directory that an evaluation of that name writes to."""
@@ -235,6 +226,28 @@ class Estimator:
     def latest_checkpoint(self) -> str | None:
         """The prefix of the latest checkpoint in model_dir; None if there is none."""
         return latest_checkpoint(self.model_dir)
+
+    def get_variable_names(self) -> list[str]:
+        """The names of all variables in the latest checkpoint, sorted.
+
+        Raises:
+            ValueError: There is no checkpoint yet.
+        """
+        return [name for name, _ in tf.train.list_variables(self._trained())]
+
+    def get_variable_value(self, name: str) -> np.ndarray:
+        """The value of a variable in the latest checkpoint.
+
+        Raises:
+            ValueError: There is no checkpoint yet.
+            tf.errors.NotFoundError: The checkpoint has no such variable.
+        """
+        return tf.train.load_variable(self._trained(), name)
+
+    def _trained(self) -> str:
+        if (path := self.latest_checkpoint()) is None:
+            raise ValueError(f"Could not find trained model in model_dir: {self.model_dir}.")
+        return path
 
     def _latest_or_warn(self, purpose: str) -> str | None:
         path = self.latest_checkpoint()
@@ -320,27 +333,3 @@ def _check_listeners(listeners: Sequence[Any] | None) -> list[Any]:
         if not isinstance(listener, _v1.train.CheckpointSaverListener):
             raise TypeError(f"saving_listeners must be a list of CheckpointSaverListener, given: {listener}")
     return list(listeners or ())
-
-
-def _select(predictions: Any, keys: Sequence[str] | str | None) -> Any:
-    if not keys:
-        return predictions
-    if not isinstance(predictions, dict):
-        raise ValueError("predict_keys argument is not valid in case of non-dict predictions.")  # noqa: TRY004
-    keys = [keys] if isinstance(keys, str) else keys
-    selected = {key: value for key, value in predictions.items() if key in keys}
-    if not selected:
-        raise ValueError(f"Expected to run at least one output from {predictions.keys()}, provided {keys}.")
-    return selected
-
-
-def _examples(values: Any) -> Iterator[Any]:
-    """Takes a batch of predictions apart."""
-    if not isinstance(values, dict):
-        yield from values
-        return
-    lengths = {key: np.shape(value)[0] for key, value in values.items()}
-    if len(set(lengths.values())) > 1:
-        raise ValueError(f"Batch length of predictions should be same; it is {lengths}.")
-    for index in range(next(iter(lengths.values()), 0)):
-        yield {key: value[index] for key, value in values.items()}

@@ -16,6 +16,7 @@ from runner.estimator.inputs import call_input_fn, make_batch
 from runner.estimator.model_fn import EstimatorSpec, ModeKeys
 from runner.estimator.run_config import RunConfig
 from runner.estimator.session import HookedSession, create_session
+from runner.estimator.warm_start import WarmStartSettings, warm_start
 
 __all__ = ["LOSS_METRIC", "Evaluation", "open_local_session"]
 
@@ -38,6 +39,7 @@ class Evaluation:
         input_fn: The user's.
         eval_dir: Where the event file goes.
         checkpoint_path: Prefix to restore; None evaluates the initial weights.
+        warm_start_settings: Where the initial weights come from, if there are any.
         hooks: The user's.
         steps: Number of batches; None means all of the input.
     """
@@ -49,6 +51,7 @@ class Evaluation:
     input_fn: Callable[..., Any]
     eval_dir: str
     checkpoint_path: str | None
+    warm_start_settings: WarmStartSettings | None = None
     hooks: Sequence[Any] = ()
     steps: int | None = None
 
@@ -73,6 +76,8 @@ class Evaluation:
                 batch = make_batch(result)
             spec = self.call_model_fn(batch.features, batch.labels, ModeKeys.EVAL)
             update_op, values = _metrics(spec)
+            if self.checkpoint_path is None and self.warm_start_settings is not None:
+                warm_start(self.warm_start_settings)
             values[_v1.GraphKeys.GLOBAL_STEP] = global_step
             hooks = [*batch.hooks, *self.hooks, *spec.evaluation_hooks]
             return self._evaluate(spec.scaffold, hooks, update_op, values)

@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from runner.checkpoint.listing import step_of
+from runner.checkpoint.listing import latest_checkpoint, step_of
 from runner.checkpoint.saver import Checkpoints
 from runner.estimator.events import EventFile
 from runner.estimator.hooks import (
@@ -29,6 +29,7 @@ from runner.estimator.replicas import Replicas, replicas_of
 from runner.estimator.run_config import RunConfig
 from runner.estimator.schedule import Schedule
 from runner.estimator.session import HookedSession, create_session
+from runner.estimator.warm_start import WarmStartSettings, warm_start
 
 __all__ = ["Training"]
 
@@ -50,6 +51,7 @@ class Training:
         saving_listeners: Told of every save, on the chief.
         steps: Stop after that many more steps; or
         max_steps: stop at that global_step. With neither, the end of the input ends the training.
+        warm_start_settings: Where the initial weights come from, if there are any and model_dir has no checkpoint.
     """
 
     model_dir: str
@@ -61,6 +63,7 @@ class Training:
     saving_listeners: Sequence[Any] = ()
     steps: int | None = None
     max_steps: int | None = None
+    warm_start_settings: WarmStartSettings | None = None
     _stack: ExitStack = field(default_factory=ExitStack, init=False)
 
     def run(self) -> float | None:
@@ -84,6 +87,9 @@ class Training:
     def _run_graph(self, replicas: Replicas) -> float | None:
         batch = self._batch(replicas)
         spec, loss = self._spec(replicas, batch)
+        # The other tasks of a cluster restore what the chief starts from.
+        if self.warm_start_settings is not None and replicas.is_chief and latest_checkpoint(self.model_dir) is None:
+            warm_start(self.warm_start_settings)
         with tf.control_dependencies([spec.train_op]):
             step = tf.identity(_v1.train.get_global_step().read_value())
         publish_progress(step, loss)
