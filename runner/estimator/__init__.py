@@ -1,25 +1,71 @@
-"""The Estimator API on current TensorFlow: `from runner import estimator as tfe`.
+"""The Estimator API on current TensorFlow, the names of tf.estimator: `from runner import estimator as tfe`.
 
 Importing it loads TensorFlow.
 """
 
+from typing import TYPE_CHECKING, NoReturn
+
 from runner.estimator.canned.dnn import DNNClassifier
 from runner.estimator.estimator import Estimator
 from runner.estimator.experiment import Experiment
+from runner.estimator.install import install
 from runner.estimator.model_fn import EstimatorSpec, ModeKeys
+from runner.estimator.out_of_scope import explain as _explain
 from runner.estimator.run_config import RunConfig
+from runner.estimator.session_run_hooks import (
+    CheckpointSaverHook,
+    CheckpointSaverListener,
+    FeedFnHook,
+    FinalOpsHook,
+    GlobalStepWaiterHook,
+    LoggingTensorHook,
+    NanLossDuringTrainingError,
+    NanTensorHook,
+    ProfilerHook,
+    SecondOrStepTimer,
+    SessionRunArgs,
+    SessionRunContext,
+    SessionRunHook,
+    SessionRunValues,
+    StepCounterHook,
+    StopAtStepHook,
+    SummarySaverHook,
+)
 from runner.estimator.train_spec import EvalSpec, TrainSpec
 from runner.estimator.warm_start import VocabInfo, WarmStartSettings
 
 __all__ = [
+    "CheckpointSaverHook",
+    "CheckpointSaverListener",
     "DNNClassifier",
     "Estimator",
     "EstimatorSpec",
     "EvalSpec",
     "Experiment",
+    "FeedFnHook",
+    "FinalOpsHook",
+    "GlobalStepWaiterHook",
+    "LoggingTensorHook",
     "ModeKeys",
+    "NanLossDuringTrainingError",
+    "NanTensorHook",
+    "ProfilerHook",
     "RunConfig",
+    "SecondOrStepTimer",
+    "SessionRunArgs",
+    "SessionRunContext",
+    "SessionRunHook",
+    "SessionRunValues",
+    "StepCounterHook",
+    "StopAtStepHook",
+    "SummarySaverHook",
     "TrainSpec",
     "VocabInfo",
     "WarmStartSettings",
+    "install",
 ]
+
+if not TYPE_CHECKING:  # else every name would seem to be there
+
+    def __getattr__(name: str) -> NoReturn:
+        raise AttributeError(_explain(__name__, name))

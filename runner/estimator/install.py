@@ -1,0 +1,92 @@
+"""install(): tf.estimator is this package, so that scripts written for the original run unchanged."""
+
+import os
+import sys
+import warnings
+from importlib import import_module
+from types import ModuleType
+from typing import Any
+
+import tensorflow as tf
+import tf_keras
+
+__all__ = ["install"]
+
+_LEGACY_KERAS = "TF_USE_LEGACY_KERAS"
+
+_HOMES = {
+    "tensorflow.estimator": "runner.estimator",
+    "tensorflow.compat.v1.estimator": "runner.estimator.v1",
+    "tensorflow.compat.v2.estimator": "runner.estimator",
+}
+_LEGACY_PACKAGES = (
+    (tf, "tf_keras.api._v2.keras"),
+    (tf.compat.v1, "tf_keras.api._v1.keras"),
+    (tf.compat.v1, "tf_keras.api._v1.keras.__internal__.legacy.layers"),
+    (tf.compat.v1.nn, "tf_keras.api._v1.keras.__internal__.legacy.rnn_cell"),
+)
+"""Which package of Keras 2 is to be found under which module of TensorFlow, by the last part of its name."""
+
+_SUBMODULES = ("experimental", "export", "inputs")
+
+
+def install() -> None:
+    """Makes `tf.estimator` and `tf.compat.v1.estimator` resolve to this package, and `tf.keras` to Keras 2.
+
+    One line at the top of a script, before it uses `tf.keras`, is enough: `from runner.estimator import install` and
+    the call. Attributes of the modules of TensorFlow and imports such as `from tensorflow.estimator import RunConfig`
+    work from then on, in the whole process. Idempotent. TF_USE_LEGACY_KERAS is set to 1 in the environment, unless it
+    is set already, so that processes started from this one have the same Keras.
+
+    Warns:
+        RuntimeWarning: `tf.keras` is Keras 3 already, because it was used before or because TF_USE_LEGACY_KERAS says
+            so: its layers and optimizers are refused in a model_fn.
+    """
+    for alias, home in _HOMES.items():
+        _register(alias, home)
+    os.environ.setdefault(_LEGACY_KERAS, "1")
+    if not _has_legacy_keras():
+        warnings.warn(
+            "tf.keras is Keras 3, whose layers and optimizers do not work in a model_fn. Call install() before "
+            f"anything uses tf.keras, or set {_LEGACY_KERAS}=1 in the environment before the program starts.",
+            RuntimeWarning,
+            stacklevel=2,
+        )
+        return
+    _import_from_legacy_keras()
+
+
+def _register(alias: str, home: str) -> None:
+    """Makes a module an attribute of its new parent, and what the import statement finds under its new name."""
+    parent, _, name = alias.rpartition(".")
+    module = import_module(home)
+    setattr(_module_of_tensorflow(parent), name, module)
+    sys.modules[alias] = module
+    for submodule in _SUBMODULES:
+        if isinstance(found := getattr(module, submodule, None), ModuleType):
+            sys.modules[f"{alias}.{submodule}"] = found
+
+
+def _module_of_tensorflow(name: str) -> Any:
+    module: Any = tf
+    for part in name.split(".")[1:]:
+        module = getattr(module, part)
+    return module
+
+
+def _has_legacy_keras() -> bool:
+    # TensorFlow decides which Keras it has when tf.keras is first used, which is here at the latest. An import of
+    # tensorflow.keras or of what is below it finds the package that TensorFlow had in mind when it was loaded.
+    imported = sys.modules.get("tensorflow.keras")
+    return tf.keras.layers.Layer is tf_keras.layers.Layer and (
+        imported is None or imported.layers.Layer is tf_keras.layers.Layer
+    )
+
+
+def _import_from_legacy_keras() -> None:
+    """Lets statements such as `from tensorflow.keras.layers import Dense` find Keras 2."""
+    for module, name in _LEGACY_PACKAGES:
+        directory = os.path.dirname(os.path.abspath(str(import_module(name).__file__)))
+        parent = os.path.dirname(directory)
+        if parent not in module.__path__:
+            module.__path__.insert(0, parent)

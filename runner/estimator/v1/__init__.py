@@ -1,0 +1,62 @@
+"""The names of tf.compat.v1.estimator: those of tf.estimator, with the signatures of TensorFlow 1 where they differ."""
+
+from typing import TYPE_CHECKING, NoReturn
+
+from runner.estimator.estimator import Estimator
+from runner.estimator.model_fn import EstimatorSpec, ModeKeys
+from runner.estimator.out_of_scope import explain as _explain
+from runner.estimator.run_config import RunConfig
+from runner.estimator.session_run_hooks import (
+    CheckpointSaverHook,
+    CheckpointSaverListener,
+    FeedFnHook,
+    FinalOpsHook,
+    GlobalStepWaiterHook,
+    LoggingTensorHook,
+    NanLossDuringTrainingError,
+    NanTensorHook,
+    ProfilerHook,
+    SecondOrStepTimer,
+    SessionRunArgs,
+    SessionRunContext,
+    SessionRunHook,
+    SessionRunValues,
+    StepCounterHook,
+    StopAtStepHook,
+    SummarySaverHook,
+)
+from runner.estimator.train_spec import EvalSpec, TrainSpec
+from runner.estimator.warm_start import VocabInfo, WarmStartSettings
+
+__all__ = [
+    "CheckpointSaverHook",
+    "CheckpointSaverListener",
+    "Estimator",
+    "EstimatorSpec",
+    "EvalSpec",
+    "FeedFnHook",
+    "FinalOpsHook",
+    "GlobalStepWaiterHook",
+    "LoggingTensorHook",
+    "ModeKeys",
+    "NanLossDuringTrainingError",
+    "NanTensorHook",
+    "ProfilerHook",
+    "RunConfig",
+    "SecondOrStepTimer",
+    "SessionRunArgs",
+    "SessionRunContext",
+    "SessionRunHook",
+    "SessionRunValues",
+    "StepCounterHook",
+    "StopAtStepHook",
+    "SummarySaverHook",
+    "TrainSpec",
+    "VocabInfo",
+    "WarmStartSettings",
+]
+
+if not TYPE_CHECKING:  # else every name would seem to be there
+
+    def __getattr__(name: str) -> NoReturn:
+        raise AttributeError(_explain(__name__, name))
