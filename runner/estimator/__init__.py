@@ -5,9 +5,11 @@ Importing it loads TensorFlow.
 
 from typing import TYPE_CHECKING, NoReturn
 
+from runner.estimator import export
 from runner.estimator.canned.dnn import DNNClassifier
 from runner.estimator.estimator import Estimator
 from runner.estimator.experiment import Experiment
+from runner.estimator.export.exporters import BestExporter, Exporter, FinalExporter, LatestExporter
 from runner.estimator.install import install
 from runner.estimator.model_fn import EstimatorSpec, ModeKeys
 from runner.estimator.out_of_scope import explain as _explain
@@ -35,6 +37,7 @@ from runner.estimator.train_spec import EvalSpec, TrainSpec
 from runner.estimator.warm_start import VocabInfo, WarmStartSettings
 
 __all__ = [
+    "BestExporter",
     "CheckpointSaverHook",
     "CheckpointSaverListener",
     "DNNClassifier",
@@ -42,9 +45,12 @@ __all__ = [
     "EstimatorSpec",
     "EvalSpec",
     "Experiment",
+    "Exporter",
     "FeedFnHook",
+    "FinalExporter",
     "FinalOpsHook",
     "GlobalStepWaiterHook",
+    "LatestExporter",
     "LoggingTensorHook",
     "ModeKeys",
     "NanLossDuringTrainingError",
@@ -62,6 +68,7 @@ __all__ = [
     "TrainSpec",
     "VocabInfo",
     "WarmStartSettings",
+    "export",
     "install",
 ]
 

@@ -3,7 +3,6 @@
 import copy
 import logging
 import os
-import tempfile
 from collections.abc import Callable, Generator, Mapping, Sequence
 from typing import Any, Self
 
@@ -11,22 +10,26 @@ import numpy as np
 import tensorflow as tf
 
 from runner.checkpoint.listing import latest_checkpoint, step_of
+from runner.estimator.arguments import (
+    check_model_fn,
+    check_positive,
+    checked_hooks,
+    checked_listeners,
+    config_and_model_dir,
+)
 from runner.estimator.evaluation import Evaluation
+from runner.estimator.export.saved_model import SavedModelExport
 from runner.estimator.keras_guard import refusing_keras
-from runner.estimator.model_fn import EstimatorSpec
+from runner.estimator.model_fn import EstimatorSpec, ModeKeys
 from runner.estimator.prediction import Prediction
-from runner.estimator.run_config import RunConfig, default_session_config
+from runner.estimator.run_config import RunConfig
 from runner.estimator.signatures import argument_names
 from runner.estimator.training import Training
 from runner.estimator.warm_start import WarmStartSettings, settings_of
-from runner.storage.directory import resolve_model_dir
 
 __all__ = ["Estimator"]
 
-_v1 = tf.compat.v1
 _logger = logging.getLogger("tensorflow")
-
-_MODEL_FN_ARGUMENTS = {"features", "labels", "mode", "params", "config"}
 
 
 class Estimator:
@@ -56,11 +59,11 @@ class Estimator:
         params: Mapping[str, Any] | None = None,
         warm_start_from: str | WarmStartSettings | None = None,
     ) -> None:
-        self._config, self._model_dir = _config_and_model_dir(config, model_dir)
+        self._config, self._model_dir = config_and_model_dir(config, model_dir)
         _logger.info("Using config: %s", vars(self._config))
         if model_fn is None:
             raise ValueError("model_fn must be provided to Estimator.")
-        _check_model_fn(model_fn, params)
+        check_model_fn(model_fn, params)
         self._model_fn = model_fn
         self._params = copy.deepcopy(params or {})
         self._warm_start_settings = settings_of(warm_start_from)
@@ -121,8 +124,8 @@ class Estimator:
         """
         if steps is not None and max_steps is not None:
             raise ValueError("Can not provide both steps and max_steps.")
-        _check_positive("steps", steps)
-        _check_positive("max_steps", max_steps)
+        check_positive("steps", steps)
+        check_positive("max_steps", max_steps)
         if max_steps is not None and (step_of(self.latest_checkpoint() or "") or 0) >= max_steps:
             _logger.info("Skipping training since max_steps has already saved.")
             return self
@@ -132,8 +135,8 @@ class Estimator:
             params=self.params,
             call_model_fn=self._call_model_fn,
             input_fn=input_fn,
-            hooks=_check_hooks(hooks),
-            saving_listeners=_check_listeners(saving_listeners),
+            hooks=checked_hooks(hooks),
+            saving_listeners=checked_listeners(saving_listeners),
             steps=steps,
             max_steps=max_steps,
             warm_start_settings=self._warm_start_settings,
@@ -166,7 +169,7 @@ class Estimator:
             ValueError: steps is not positive, or there is no checkpoint at checkpoint_path.
             tf.errors.InvalidArgumentError: The checkpoint does not fit the model; nothing was changed.
         """
-        _check_positive("steps", steps)
+        check_positive("steps", steps)
         evaluation = Evaluation(
             model_dir=self.model_dir,
             config=self._config,
@@ -176,7 +179,7 @@ class Estimator:
             eval_dir=self.eval_dir(name),
             checkpoint_path=checkpoint_path or self._latest_or_warn("evaluate"),
             warm_start_settings=self._warm_start_settings,
-            hooks=_check_hooks(hooks),
+            hooks=checked_hooks(hooks),
             steps=steps,
         )
         return evaluation.run()
@@ -212,12 +215,74 @@ class Estimator:
             call_model_fn=self._call_model_fn,
             input_fn=input_fn,
             predict_keys=predict_keys,
-            hooks=_check_hooks(hooks),
+            hooks=checked_hooks(hooks),
             checkpoint_path=checkpoint_path or self._latest_or_warn("predict"),
             warm_start_settings=self._warm_start_settings,
             yield_single_examples=yield_single_examples,
         )
         yield from prediction.run()
+
+    def export_saved_model(
+        self,
+        export_dir_base: str | bytes | os.PathLike[str],
+        serving_input_receiver_fn: Callable[[], Any],
+        assets_extra: Mapping[str, str] | None = None,
+        as_text: bool = False,
+        checkpoint_path: str | None = None,
+        experimental_mode: str = ModeKeys.PREDICT,
+    ) -> bytes:
+        """Writes the model with the weights of a checkpoint as a SavedModel, for tf.saved_model.load or a server.
+
+        Args:
+            export_dir_base: Directory below which the export gets one named by the time.
+            serving_input_receiver_fn: Makes a ServingInputReceiver or a TensorServingInputReceiver.
+            assets_extra: Files to copy into the export: path below `assets.extra/` -> source.
+            as_text: Whether to write the graph as a text proto.
+            checkpoint_path: Prefix of the checkpoint; None means the latest one, or that of `warm_start_from`.
+            experimental_mode: One of ModeKeys: the graph to export.
+
+        Returns:
+            The directory written, `<export_dir_base>/<seconds since 1970>`, which appears whole or not at all.
+
+        Raises:
+            ValueError: There is no checkpoint, it lacks variables of the model, or there is no receiver function.
+            tf.errors.InvalidArgumentError: The checkpoint does not fit the model.
+        """
+        if serving_input_receiver_fn is None:
+            raise ValueError("An input_receiver_fn must be defined.")
+        receiver_fns = {experimental_mode: serving_input_receiver_fn}
+        return self._export_all_saved_models(export_dir_base, receiver_fns, assets_extra, as_text, checkpoint_path)
+
+    def experimental_export_all_saved_models(
+        self,
+        export_dir_base: str | bytes | os.PathLike[str],
+        input_receiver_fn_map: Mapping[str, Callable[[], Any]],
+        assets_extra: Mapping[str, str] | None = None,
+        as_text: bool = False,
+        checkpoint_path: str | None = None,
+    ) -> bytes:
+        """Writes the graphs of several modes as one SavedModel; see `export_saved_model`.
+
+        Args:
+            export_dir_base: See `export_saved_model`.
+            input_receiver_fn_map: For each of the ModeKeys to export, what makes its receiver.
+            assets_extra: See `export_saved_model`.
+            as_text: See `export_saved_model`.
+            checkpoint_path: See `export_saved_model`.
+
+        Returns:
+            See `export_saved_model`.
+        """
+        return self._export_all_saved_models(
+            export_dir_base, input_receiver_fn_map, assets_extra, as_text, checkpoint_path
+        )
+
+    @property
+    def export_savedmodel(self) -> Any:
+        """Only the Estimator of tf.compat.v1 still has it."""
+        raise AttributeError(
+            "`Estimator.export_savedmodel` has been deprecated. Please use `export_saved_model` instead."
+        )
 
     def eval_dir(self, name: str | None = None) -> str:
         """The directory that an evaluation of that name writes to."""
@@ -249,6 +314,36 @@ class Estimator:
             raise ValueError(f"Could not find trained model in model_dir: {self.model_dir}.")
         return path
 
+    def _export_all_saved_models(
+        self,
+        export_dir_base: str | bytes | os.PathLike[str],
+        receiver_fns: Mapping[str, Callable[[], Any]],
+        assets_extra: Mapping[str, str] | None,
+        as_text: bool,
+        checkpoint_path: str | None,
+        strip_default_attrs: bool = True,
+    ) -> bytes:
+        export = SavedModelExport(
+            model_dir=self.model_dir,
+            config=self._config,
+            call_model_fn=self._call_model_fn,
+            receiver_fns=receiver_fns,
+            checkpoint_path=checkpoint_path or self._latest_or_warm_start(),
+            assets_extra=assets_extra,
+            as_text=as_text,
+            strip_default_attrs=strip_default_attrs,
+        )
+        return export.run(export_dir_base)
+
+    def _latest_or_warm_start(self) -> str:
+        path = self.latest_checkpoint()
+        if path is None and self._warm_start_settings is not None:
+            path = self._warm_start_settings.ckpt_to_initialize_from
+            path = latest_checkpoint(path) if os.path.isdir(path) else path
+        if path is None:
+            raise ValueError(f"Couldn't find trained model at {self.model_dir}.")
+        return path
+
     def _latest_or_warn(self, purpose: str) -> str | None:
         path = self.latest_checkpoint()
         if path is None:
@@ -273,63 +368,3 @@ class Estimator:
         if not isinstance(spec, EstimatorSpec):
             raise ValueError("model_fn should return an EstimatorSpec.")  # noqa: TRY004 - as the original
         return spec
-
-
-def _config_and_model_dir(config: RunConfig | None, model_dir: str | os.PathLike[str] | None) -> tuple[RunConfig, str]:
-    if config is None:
-        config = RunConfig()
-        _logger.info("Using default config.")
-    elif not isinstance(config, RunConfig):
-        raise ValueError(f"config must be an instance of `RunConfig`, but provided {config}.")
-    if config.train_distribute is not None or config.eval_distribute is not None:
-        raise ValueError(
-            "train_distribute and eval_distribute are not used: train over several tasks instead, "
-            "with workers=N of a job or with TF_CONFIG."
-        )
-    path = os.fspath(model_dir) if model_dir is not None else None
-    if path is not None and config.model_dir is not None and path != config.model_dir:
-        raise ValueError(
-            "`model_dir` are set both in constructor and `RunConfig`, but with different values. "
-            f"In constructor: '{path}', in `RunConfig`: '{config.model_dir}' "
-        )
-    path = path or config.model_dir
-    if path is None:
-        path = tempfile.mkdtemp()
-        _logger.warning("Using temporary folder as model directory: %s", path)
-    resolved = resolve_model_dir(path)
-    # A relative path stays relative, as in the original. TensorFlow would take a URL or a `~` for such a path.
-    if os.path.abspath(path) != resolved:
-        path = resolved
-    session_config = config.session_config or default_session_config()
-    return config.replace(model_dir=path, session_config=session_config), path
-
-
-def _check_model_fn(model_fn: Callable[..., Any], params: Any) -> None:
-    names = set(argument_names(model_fn))
-    if "features" not in names:
-        raise ValueError(f"model_fn ({model_fn}) must include features argument.")
-    if params is not None and "params" not in names:
-        raise ValueError(
-            f"model_fn ({model_fn}) does not include params argument, but params ({params}) is passed to Estimator."
-        )
-    if unexpected := sorted(names - _MODEL_FN_ARGUMENTS):
-        raise ValueError(f"model_fn ({model_fn}) has following not expected args: {unexpected}")
-
-
-def _check_positive(name: str, value: int | None) -> None:
-    if value is not None and value <= 0:
-        raise ValueError(f"Must specify {name} > 0, given: {value}")
-
-
-def _check_hooks(hooks: Sequence[Any] | None) -> list[Any]:
-    for hook in hooks or ():
-        if not isinstance(hook, _v1.train.SessionRunHook):
-            raise TypeError(f"Hooks must be a SessionRunHook, given: {hook}")
-    return list(hooks or ())
-
-
-def _check_listeners(listeners: Sequence[Any] | None) -> list[Any]:
-    for listener in listeners or ():
-        if not isinstance(listener, _v1.train.CheckpointSaverListener):
-            raise TypeError(f"saving_listeners must be a list of CheckpointSaverListener, given: {listener}")
-    return list(listeners or ())

@@ -187,14 +187,13 @@ def build_raw_supervised_input_receiver_fn(
         raise ValueError(f"Features and labels must have distinct keys. Found overlapping keys: {overlap}")
 
     def supervised_input_receiver_fn() -> SupervisedInputReceiver:
-        placeholders = [_placeholders(part, default_batch_size) for part in (features, labels)]
-        return SupervisedInputReceiver(
-            *placeholders,
-            receiver_tensors={
-                **_fed(placeholders[0], SINGLE_RECEIVER_DEFAULT_NAME),
-                **_fed(placeholders[1], SINGLE_LABEL_DEFAULT_NAME),
-            },
-        )
+        fed_features = _placeholders(features, default_batch_size)
+        fed_labels = _placeholders(labels, default_batch_size)
+        receiver_tensors = {
+            **_fed(fed_features, SINGLE_RECEIVER_DEFAULT_NAME),
+            **_fed(fed_labels, SINGLE_LABEL_DEFAULT_NAME),
+        }
+        return SupervisedInputReceiver(fed_features, fed_labels, receiver_tensors)
 
     return supervised_input_receiver_fn
 
@@ -232,8 +231,8 @@ def _named_tensors(field: str, tensors: Any, *, key_types: tuple[type, ...] = (s
     named: dict[Any, Any] = tensors if isinstance(tensors, dict) else {_SINGLE_NAMES[field]: tensors}
     for key, tensor in named.items():
         if not isinstance(key, key_types):
-            expected = " or ".join(f"{each.__name__}s" for each in key_types).replace("strs", "strings")
-            raise ValueError(f"{field} keys must be {expected}: {key}.")
+            expected = "strings or ints" if int in key_types else "strings"
+            raise ValueError(f"{field} keys must be {expected}: {key}.")  # noqa: TRY004 - as the original
         _check_tensor(field, key, tensor)
     return named
 
@@ -241,4 +240,4 @@ def _named_tensors(field: str, tensors: Any, *, key_types: tuple[type, ...] = (s
 def _check_tensor(field: str, key: Any, value: Any) -> None:
     if not isinstance(value, (tf.Tensor, tf.SparseTensor, tf.RaggedTensor)):
         name = f" {key}" if key else ""
-        raise ValueError(f"{field}{name} must be a Tensor, SparseTensor, or RaggedTensor.")
+        raise ValueError(f"{field}{name} must be a Tensor, SparseTensor, or RaggedTensor.")  # noqa: TRY004 - as the original
