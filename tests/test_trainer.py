@@ -132,6 +132,27 @@ def test_it_trains_evaluates_and_tells_its_progress(stack: ExitStack, tmp_path: 
     assert trainer.process.returncode == 0
 
 
+def test_it_exports_what_it_trained(stack: ExitStack, tmp_path: Path) -> None:
+    code = """
+    class Exporter:
+        name = "last"
+        def export(self, estimator, export_path, checkpoint_path, eval_result, is_the_final_export):
+            print("exported", export_path, checkpoint_path, is_the_final_export)
+
+    def experiment(config):
+        eval_spec = tfe.EvalSpec(input_fn, steps=1, exporters=Exporter())
+        return tfe.Experiment(tfe.Estimator(model_fn, config=config), tfe.TrainSpec(input_fn, max_steps=2), eval_spec)
+    """
+    trainer = start(stack, tmp_path, code)
+    trainer.seal()
+
+    outcome = trainer.outcome()
+
+    model_dir = tmp_path / "model"
+    assert outcome.kind is OutcomeKind.COMPLETED, trainer.log.read_text()
+    assert f"exported {model_dir}/export/last {model_dir}/model.ckpt-2 True" in trainer.log.read_text()
+
+
 def test_metrics_that_are_no_numbers_do_not_fail_a_training_that_is_done(stack: ExitStack, tmp_path: Path) -> None:
     code = """
     def with_metrics(features, mode):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from runner.estimator.estimator import Estimator
+from runner.estimator.evaluator import run_exporters
 from runner.estimator.train_spec import EvalSpec, TrainSpec
 
 __all__ = ["Experiment"]
@@ -17,11 +18,10 @@ class Experiment:
     Args:
         estimator: The estimator.
         train_spec: Input and end of the training.
-        eval_spec: Input of the evaluation; None means that there is none.
+        eval_spec: Input and exporters of the evaluation; None means that there is none.
 
     Raises:
         TypeError: An argument is of another type.
-        ValueError: The eval_spec has exporters, which are not run.
     """
 
     estimator: Estimator
@@ -35,8 +35,6 @@ class Experiment:
             raise TypeError(f"`train_spec` must have type `TrainSpec`. Got: {type(self.train_spec)}")
         if self.eval_spec is not None and not isinstance(self.eval_spec, EvalSpec):
             raise TypeError(f"`eval_spec` must have type `EvalSpec`. Got: {type(self.eval_spec)}")
-        if self.eval_spec is not None and self.eval_spec.exporters:
-            raise ValueError("The evaluation after a training runs no exporters: leave them out of the EvalSpec.")
 
     def train(self, *, hooks: Sequence[Any] = ()) -> None:
         """Trains to the end of the train_spec.
@@ -52,19 +50,25 @@ class Experiment:
         )
 
     def evaluate(self) -> dict[str, Any] | None:
-        """Evaluates the latest checkpoint on the chief; elsewhere, and without an eval_spec, there is nothing to do.
+        """Evaluates and exports the latest checkpoint on the chief; elsewhere, and without an eval_spec, does nothing.
+
+        To the exporters it is the final export, whatever max_steps is: the training is over.
 
         Returns:
             Metrics by name, or None.
         """
-        if self.eval_spec is None or not self.estimator.config.is_chief:
+        spec = self.eval_spec
+        if spec is None or not self.estimator.config.is_chief:
             return None
-        return self.estimator.evaluate(
-            self.eval_spec.input_fn, steps=self.eval_spec.steps, hooks=self.eval_spec.hooks, name=self.eval_spec.name
+        path = self.estimator.latest_checkpoint()
+        metrics = self.estimator.evaluate(
+            spec.input_fn, steps=spec.steps, hooks=spec.hooks, checkpoint_path=path, name=spec.name
         )
+        run_exporters(self.estimator, spec.exporters, checkpoint_path=path, metrics=metrics, is_final=True)
+        return metrics
 
     def run(self) -> dict[str, Any] | None:
-        """Trains, then evaluates on the chief: the whole of what a task of a job does, under any TF_CONFIG or none.
+        """Trains, then evaluates and exports on the chief: all that a task of a job does, under any TF_CONFIG or none.
 
         Returns:
             Metrics by name, on a chief with an eval_spec; None elsewhere.

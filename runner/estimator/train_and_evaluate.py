@@ -1,25 +1,19 @@
 """train_and_evaluate: what one task does of a training that is evaluated while it runs."""
 
 import logging
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-import tensorflow as tf
-
-from runner.checkpoint.listing import step_of
+from runner.estimator.continuous_evaluation import ContinuousEvaluation
 from runner.estimator.estimator import Estimator
-from runner.estimator.evaluator import EvalResult, EvalStatus, Evaluator
+from runner.estimator.inline_evaluation import InlineEvaluation
 from runner.estimator.train_spec import EvalSpec, TrainSpec
 
-__all__ = ["ContinuousEvaluation", "InlineEvaluation", "train_and_evaluate"]
+__all__ = ["train_and_evaluate"]
 
-_v1 = tf.compat.v1
 _logger = logging.getLogger("tensorflow")
 
 _TASK_TYPES = ("chief", "evaluator", "master", "ps", "worker")
-_LEAST_PAUSE_SECS = 1.0
-"""Between two looks for a new checkpoint, where the EvalSpec asks for no pause."""
 
 
 def train_and_evaluate(
@@ -105,107 +99,3 @@ def _train(estimator: Estimator, train_spec: TrainSpec, listeners: Sequence[Any]
         max_steps=train_spec.max_steps,
         saving_listeners=[*train_spec.saving_listeners, *listeners],
     )
-
-
-class InlineEvaluation(tf.compat.v1.train.CheckpointSaverListener):
-    """Evaluates what a training saves, in the process and the thread that trains.
-
-    The checkpoint that a training begins with, at its step or after its first iteration, is left out: it is that of the
-    training before, or hardly trained.
-
-    Args:
-        estimator: The estimator that trains.
-        train_spec: What it trains with.
-        eval_spec: What is evaluated.
-    """
-
-    def __init__(self, estimator: Estimator, train_spec: TrainSpec, eval_spec: EvalSpec) -> None:
-        self._estimator = estimator
-        self._evaluator = Evaluator(estimator, eval_spec, max_steps=train_spec.max_steps)
-        self._throttle_secs = eval_spec.throttle_secs
-        self.last: EvalResult | None = None
-
-    def begin(self) -> None:
-        """Notes where the training begins."""
-        self._timer = _v1.train.SecondOrStepTimer(every_secs=self._throttle_secs)
-        self._first_step: int | None = (step_of(self._estimator.latest_checkpoint() or "") or 0) + 1
-
-    def after_save(self, session: Any, global_step_value: int) -> None:  # noqa: ARG002 - signature of the base
-        """Evaluates the checkpoint of that step."""
-        first_step, self._first_step = self._first_step, None
-        if first_step is not None and global_step_value <= first_step:
-            return
-        if self._timer.should_trigger_for_step(global_step_value):
-            self._evaluate(global_step_value)
-        else:
-            _logger.info("Skip the current checkpoint eval due to throttle secs (%s secs).", self._throttle_secs)
-
-    def end(self, session: Any, global_step_value: int) -> None:  # noqa: ARG002 - signature of the base
-        """Evaluates the last checkpoint, unless that was done when it was saved."""
-        if global_step_value != self._timer.last_triggered_step():
-            self._evaluate(global_step_value)
-
-    def _evaluate(self, step: int) -> None:
-        self._timer.update_last_triggered_step(step)
-        self.last = self._evaluator.evaluate_and_export()
-        if self.last.status is not EvalStatus.EVALUATED:
-            raise RuntimeError(f"There was no new checkpoint after the training. Eval status: {self.last.status.value}")
-
-
-class ContinuousEvaluation:
-    """What an evaluator task does: evaluates each new checkpoint until the training has ended.
-
-    Args:
-        estimator: The estimator, whose model_dir is that of the training.
-        train_spec: Its max_steps is where this ends.
-        eval_spec: What is evaluated, and how often.
-        clock: Monotonic seconds.
-        sleep: Waits that many seconds.
-    """
-
-    def __init__(
-        self,
-        estimator: Estimator,
-        train_spec: TrainSpec,
-        eval_spec: EvalSpec,
-        *,
-        clock: Callable[[], float] = time.monotonic,
-        sleep: Callable[[float], None] = time.sleep,
-    ) -> None:
-        self._evaluator = Evaluator(estimator, eval_spec, max_steps=train_spec.max_steps, clock=clock)
-        self._max_steps = train_spec.max_steps
-        self._start_delay_secs = eval_spec.start_delay_secs
-        self._throttle_secs = eval_spec.throttle_secs
-        self._clock = clock
-        self._sleep = sleep
-
-    def run(self) -> None:
-        """Returns once the checkpoint of max_steps, or a later one, was evaluated; without max_steps, never."""
-        if self._start_delay_secs:
-            _logger.info("Waiting %f secs before starting eval.", self._start_delay_secs)
-            self._sleep(self._start_delay_secs)
-        while True:
-            start = self._clock()
-            result = self._evaluator.evaluate_and_export()
-            if result.metrics is not None and self._is_last(int(result.metrics["global_step"])):
-                return
-            self._pause(result, elapsed_secs=self._clock() - start)
-
-    def _is_last(self, step: int) -> bool:
-        if self._max_steps is None or step < self._max_steps:
-            return False
-        _logger.info("Exiting evaluation, global_step=%s >= train max_steps=%s", step, self._max_steps)
-        return True
-
-    def _pause(self, result: EvalResult, *, elapsed_secs: float) -> None:
-        remaining_secs = self._throttle_secs - elapsed_secs
-        if remaining_secs > 0:
-            _logger.info("Waiting %f secs before starting next eval run.", remaining_secs)
-            self._sleep(remaining_secs)
-        elif result.status is not EvalStatus.EVALUATED:
-            if self._throttle_secs == 0:
-                _logger.warning(
-                    "EvalSpec.throttle_secs is set as 0. This might overload the job before finding (next) new "
-                    "checkpoint. Please consider to increase it."
-                )
-            self._sleep(_LEAST_PAUSE_SECS)

@@ -1,5 +1,6 @@
 """Experiment: what it takes, and what it does by itself."""
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -8,12 +9,7 @@ import tensorflow as tf
 
 from runner import estimator as tfe
 from tests.estimator.data import classifier, eval_input_fn, train_input_fn
-
-
-class Exporter:
-    name = "latest"
-
-    def export(self, *_: Any) -> None: ...
+from tests.estimator.exporting import RecordingExporter
 
 
 def test_it_trains_and_then_evaluates(tmp_path: Path) -> None:
@@ -26,6 +22,31 @@ def test_it_trains_and_then_evaluates(tmp_path: Path) -> None:
     assert metrics is not None
     assert metrics["global_step"] == 10
     assert len(list((tmp_path / "eval").iterdir())) == 1
+
+
+@pytest.mark.parametrize("max_steps", [2, None])
+def test_what_was_trained_is_exported_as_final(tmp_path: Path, max_steps: int | None) -> None:
+    exporter = RecordingExporter("last")
+    train_spec = tfe.TrainSpec(lambda: train_input_fn().take(2), max_steps=max_steps)
+    eval_spec = tfe.EvalSpec(eval_input_fn, steps=1, exporters=exporter)
+
+    tfe.Experiment(classifier(tmp_path, save_checkpoints_steps=1), train_spec, eval_spec).run()
+
+    assert exporter.calls == [
+        {"export_path": f"{tmp_path}/export/last", "checkpoint": "model.ckpt-2", "step": 2, "is_final": True}
+    ]
+
+
+def test_a_worker_neither_evaluates_nor_exports(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = {"cluster": {"chief": ["a:1"], "worker": ["b:1"]}, "task": {"type": "worker", "index": 0}}
+    monkeypatch.setenv("TF_CONFIG", json.dumps(config))
+    exporter = RecordingExporter("last")
+    experiment = tfe.Experiment(
+        classifier(tmp_path), tfe.TrainSpec(train_input_fn), tfe.EvalSpec(eval_input_fn, exporters=exporter)
+    )
+
+    assert experiment.evaluate() is None
+    assert exporter.calls == []
 
 
 def test_without_an_eval_spec_there_are_no_metrics(tmp_path: Path) -> None:
@@ -60,5 +81,3 @@ def test_what_is_not_an_experiment_is_refused(tmp_path: Path) -> None:
         tfe.Experiment(estimator, train_input_fn)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="`eval_spec` must have type `EvalSpec`"):
         tfe.Experiment(estimator, train_spec, 3)  # type: ignore[arg-type]
-    with pytest.raises(ValueError, match="runs no exporters"):
-        tfe.Experiment(estimator, train_spec, tfe.EvalSpec(eval_input_fn, exporters=[Exporter()]))
