@@ -25,6 +25,7 @@ from runner.estimator.session_run_hooks import (
     StopAtStepHook,
     SummarySaverHook,
 )
+from runner.estimator.train_and_evaluate import train_and_evaluate
 from runner.estimator.train_spec import EvalSpec, TrainSpec
 from runner.estimator.warm_start import VocabInfo, WarmStartSettings
 
@@ -54,6 +55,7 @@ __all__ = [
     "TrainSpec",
     "VocabInfo",
     "WarmStartSettings",
+    "train_and_evaluate",
 ]
 
 if not TYPE_CHECKING:  # else every name would seem to be there
