@@ -10,6 +10,7 @@ from runner.estimator.canned.dnn import DNNClassifier
 from runner.estimator.estimator import Estimator
 from runner.estimator.experiment import Experiment
 from runner.estimator.export.exporters import BestExporter, Exporter, FinalExporter, LatestExporter
+from runner.estimator.heads import BinaryClassHead, Head, MultiClassHead
 from runner.estimator.install import install
 from runner.estimator.model_fn import EstimatorSpec, ModeKeys
 from runner.estimator.out_of_scope import explain as _explain
@@ -39,6 +40,7 @@ from runner.estimator.warm_start import VocabInfo, WarmStartSettings
 
 __all__ = [
     "BestExporter",
+    "BinaryClassHead",
     "CheckpointSaverHook",
     "CheckpointSaverListener",
     "DNNClassifier",
@@ -51,9 +53,11 @@ __all__ = [
     "FinalExporter",
     "FinalOpsHook",
     "GlobalStepWaiterHook",
+    "Head",
     "LatestExporter",
     "LoggingTensorHook",
     "ModeKeys",
+    "MultiClassHead",
     "NanLossDuringTrainingError",
     "NanTensorHook",
     "ProfilerHook",

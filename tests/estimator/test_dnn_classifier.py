@@ -207,9 +207,12 @@ def test_two_classes_take_labels_in_between_as_the_original(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"n_classes": 1}, "n_classes must be >= 2: 1."),
-        ({"n_classes": 3, "label_vocabulary": ["a"]}, "label_vocabulary should be a list of 3 classes"),
-        ({"loss_reduction": "mean"}, "Invalid Reduction Key mean"),
+        ({"n_classes": 1}, "n_classes must be > 2: 1."),
+        (
+            {"n_classes": 3, "label_vocabulary": ["a"]},
+            'does not have "n_classes" items',
+        ),
+        ({"loss_reduction": "mean"}, "Invalid loss_reduction: mean"),
     ],
 )
 def test_impossible_arguments_are_refused(tmp_path: Path, arguments: dict[str, Any], message: str) -> None:

@@ -6,9 +6,9 @@ from typing import Any
 import tensorflow as tf
 import tf_keras
 
-from runner.estimator.canned.heads import BinaryClassHead, ClassHead, MultiClassHead
-from runner.estimator.canned.optimizers import make_optimizer, minimize
+from runner.estimator.canned.optimizers import make_optimizer
 from runner.estimator.estimator import Estimator
+from runner.estimator.heads.class_head import class_head
 from runner.estimator.model_fn import EstimatorSpec, ModeKeys
 from runner.estimator.run_config import RunConfig
 
@@ -55,7 +55,7 @@ class DNNClassifier(Estimator):
         loss_reduction: str = "sum_over_batch_size",
         batch_norm: bool = False,
     ) -> None:
-        head = _head(
+        head = class_head(
             n_classes, weight_column=weight_column, label_vocabulary=label_vocabulary, loss_reduction=loss_reduction
         )
 
@@ -70,23 +70,18 @@ class DNNClassifier(Estimator):
                 dropout=dropout,
                 batch_norm=batch_norm,
             )
+            training = mode == ModeKeys.TRAIN
             return head.create_estimator_spec(
                 features,
-                labels,
                 mode,
-                logits=logits,
-                train_op_fn=lambda loss: minimize(
-                    make_optimizer(optimizer, learning_rate=_LEARNING_RATE), loss, variables
-                ),
+                logits,
+                labels=labels,
+                optimizer=make_optimizer(optimizer, learning_rate=_LEARNING_RATE) if training else None,
+                trainable_variables=variables,
+                update_ops=_v1.get_collection(_v1.GraphKeys.UPDATE_OPS),
             )
 
         super().__init__(model_fn=model_fn, model_dir=model_dir, config=config)
-
-
-def _head(n_classes: int, **kwargs: Any) -> ClassHead:
-    if n_classes < 2:  # noqa: PLR2004 - a classifier tells two classes apart at least
-        raise ValueError(f"n_classes must be >= 2: {n_classes}.")
-    return BinaryClassHead(**kwargs) if n_classes == 2 else MultiClassHead(n_classes, **kwargs)  # noqa: PLR2004
 
 
 def _network(

@@ -85,12 +85,11 @@ def _plain(optimizer: Any, name: str) -> Any:
 def minimize(optimizer: Any, loss: Any, variables: list[Any]) -> Any:
     """The op of one training step: updates the variables, and then global_step.
 
-    Names of slots and hyper-parameters are those of the original: `training/<Optimizer>/...`.
+    Names of slots and hyper-parameters begin with the name scope of the caller: `training/<Optimizer>/...`.
     """
     global_step = tf.compat.v1.train.get_global_step()
     if isinstance(optimizer, tf.compat.v1.train.Optimizer):
         return optimizer.minimize(loss, global_step=global_step, var_list=variables)
     if not any(variable is global_step for variable in optimizer.variables()):  # else the callable did it
         optimizer.iterations = global_step
-    with tf.name_scope("training"):
-        return optimizer.get_updates(loss, variables)[0]
+    return optimizer.get_updates(loss, variables)[0]
