@@ -4,7 +4,6 @@ import os
 import sys
 import warnings
 from importlib import import_module
-from types import ModuleType
 from typing import Any
 
 import tensorflow as tf
@@ -14,11 +13,13 @@ __all__ = ["install"]
 
 _LEGACY_KERAS = "TF_USE_LEGACY_KERAS"
 
-_HOMES = {
-    "tensorflow.estimator": "runner.estimator",
-    "tensorflow.compat.v1.estimator": "runner.estimator.v1",
-    "tensorflow.compat.v2.estimator": "runner.estimator",
-}
+_NAMESPACES = (
+    ("tensorflow.estimator", "runner.estimator", ("export",)),
+    ("tensorflow.compat.v1.estimator", "runner.estimator.v1", ("experimental", "export")),
+    ("tensorflow.compat.v2.estimator", "runner.estimator", ("export",)),
+)
+"""Where TensorFlow had it, which module it is here, and what of that are namespaces too."""
+
 _LEGACY_PACKAGES = (
     (tf, "tf_keras.api._v2.keras"),
     (tf.compat.v1, "tf_keras.api._v1.keras"),
@@ -26,8 +27,6 @@ _LEGACY_PACKAGES = (
     (tf.compat.v1.nn, "tf_keras.api._v1.keras.__internal__.legacy.rnn_cell"),
 )
 """Which package of Keras 2 is to be found under which module of TensorFlow, by the last part of its name."""
-
-_SUBMODULES = ("experimental", "export", "inputs")
 
 
 def install() -> None:
@@ -42,8 +41,8 @@ def install() -> None:
         RuntimeWarning: `tf.keras` is Keras 3 already, because it was used before or because TF_USE_LEGACY_KERAS says
             so: its layers and optimizers are refused in a model_fn.
     """
-    for alias, home in _HOMES.items():
-        _register(alias, home)
+    for alias, home, submodules in _NAMESPACES:
+        _register(alias, home, submodules)
     os.environ.setdefault(_LEGACY_KERAS, "1")
     if not _has_legacy_keras():
         warnings.warn(
@@ -56,15 +55,14 @@ def install() -> None:
     _import_from_legacy_keras()
 
 
-def _register(alias: str, home: str) -> None:
+def _register(alias: str, home: str, submodules: tuple[str, ...]) -> None:
     """Makes a module an attribute of its new parent, and what the import statement finds under its new name."""
     parent, _, name = alias.rpartition(".")
     module = import_module(home)
     setattr(_module_of_tensorflow(parent), name, module)
     sys.modules[alias] = module
-    for submodule in _SUBMODULES:
-        if isinstance(found := getattr(module, submodule, None), ModuleType):
-            sys.modules[f"{alias}.{submodule}"] = found
+    for submodule in submodules:
+        sys.modules[f"{alias}.{submodule}"] = getattr(module, submodule)
 
 
 def _module_of_tensorflow(name: str) -> Any:

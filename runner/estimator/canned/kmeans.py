@@ -11,7 +11,7 @@ import tensorflow as tf
 from tensorflow.python.ops import clustering_ops
 from tensorflow.python.saved_model.model_utils import export_output
 
-from runner.estimator.estimator import Estimator
+from runner.estimator.estimator_v1 import Estimator
 from runner.estimator.model_fn import EstimatorSpec
 from runner.estimator.run_config import RunConfig
 
@@ -31,16 +31,16 @@ class KMeans(Estimator):
     Args:
         num_clusters: Number of clusters; not used if initial_clusters holds the centers.
         model_dir: See Estimator.
-        initial_clusters: RANDOM_INIT: points of the first batches; KMEANS_PLUS_PLUS_INIT: points of the first batch that
-            are far from each other; the centers themselves, `[num_clusters, dimension]`; or a callable of a list with
-            the batch and the number of centers still missing, which returns any number of them up to that.
+        initial_clusters: RANDOM_INIT: points of the first batches; KMEANS_PLUS_PLUS_INIT: points of the first batch
+            that are far from each other; the centers themselves, `[num_clusters, dimension]`; or a callable of a list
+            with the batch and the number of centers still missing, which returns any number of them up to that.
         distance_metric: SQUARED_EUCLIDEAN_DISTANCE or COSINE_DISTANCE.
         seed: Of the choice of the first centers.
-        use_mini_batch: Move the centers by every batch. If False, every batch must be the whole input, and a step is one
-            iteration of Lloyd's algorithm.
+        use_mini_batch: Move the centers by every batch. If False, every batch must be the whole input, and a step is
+            one iteration of Lloyd's algorithm.
         mini_batch_steps_per_iteration: After how many mini-batches the centers that points are assigned to move.
-        kmeans_plus_plus_num_retries: Candidates beyond the first one, for each center that k-means++ chooses; a negative
-            number means one that grows with the logarithm of num_clusters.
+        kmeans_plus_plus_num_retries: Candidates beyond the first one, for each center that k-means++ chooses; a
+            negative number means one that grows with the logarithm of num_clusters.
         relative_tolerance: Training ends once the loss changes from one step to the next by less than this part of it;
             None means never.
         config: See Estimator.
@@ -169,7 +169,7 @@ def _spec(algorithm: Any, mode: str, *, is_chief: bool, relative_tolerance: floa
     )
 
 
-class _InitializationHook(_v1.train.SessionRunHook):
+class _InitializationHook(tf.compat.v1.train.SessionRunHook):
     """Chooses the first centers, over as many batches as it takes, before the first step."""
 
     def __init__(self, initialize: Any, is_initialized: Any, *, is_chief: bool) -> None:
@@ -187,7 +187,7 @@ class _InitializationHook(_v1.train.SessionRunHook):
                 time.sleep(_POLL_SECS)
 
 
-class _ToleranceHook(_v1.train.SessionRunHook):
+class _ToleranceHook(tf.compat.v1.train.SessionRunHook):
     """Ends the training once the loss hardly changes."""
 
     def __init__(self, loss: Any, tolerance: float) -> None:

@@ -2,7 +2,9 @@
 
 from typing import TYPE_CHECKING, NoReturn
 
-from runner.estimator.estimator import Estimator
+from runner.estimator import export
+from runner.estimator.estimator_v1 import Estimator
+from runner.estimator.export.exporters import BestExporter, Exporter, FinalExporter, LatestExporter
 from runner.estimator.model_fn import EstimatorSpec, ModeKeys
 from runner.estimator.out_of_scope import explain as _explain
 from runner.estimator.run_config import RunConfig
@@ -27,17 +29,22 @@ from runner.estimator.session_run_hooks import (
 )
 from runner.estimator.train_and_evaluate import train_and_evaluate
 from runner.estimator.train_spec import EvalSpec, TrainSpec
+from runner.estimator.v1 import experimental
 from runner.estimator.warm_start import VocabInfo, WarmStartSettings
 
 __all__ = [
+    "BestExporter",
     "CheckpointSaverHook",
     "CheckpointSaverListener",
     "Estimator",
     "EstimatorSpec",
     "EvalSpec",
+    "Exporter",
     "FeedFnHook",
+    "FinalExporter",
     "FinalOpsHook",
     "GlobalStepWaiterHook",
+    "LatestExporter",
     "LoggingTensorHook",
     "ModeKeys",
     "NanLossDuringTrainingError",
@@ -55,6 +62,8 @@ __all__ = [
     "TrainSpec",
     "VocabInfo",
     "WarmStartSettings",
+    "experimental",
+    "export",
     "train_and_evaluate",
 ]
 
