@@ -10,7 +10,16 @@ from runner.estimator.canned.dnn import DNNClassifier
 from runner.estimator.estimator import Estimator
 from runner.estimator.experiment import Experiment
 from runner.estimator.export.exporters import BestExporter, Exporter, FinalExporter, LatestExporter
-from runner.estimator.heads import BinaryClassHead, Head, MultiClassHead
+from runner.estimator.heads import (
+    BinaryClassHead,
+    Head,
+    LogisticRegressionHead,
+    MultiClassHead,
+    MultiHead,
+    MultiLabelHead,
+    PoissonRegressionHead,
+    RegressionHead,
+)
 from runner.estimator.install import install
 from runner.estimator.model_fn import EstimatorSpec, ModeKeys
 from runner.estimator.out_of_scope import explain as _explain
@@ -56,11 +65,16 @@ __all__ = [
     "Head",
     "LatestExporter",
     "LoggingTensorHook",
+    "LogisticRegressionHead",
     "ModeKeys",
     "MultiClassHead",
+    "MultiHead",
+    "MultiLabelHead",
     "NanLossDuringTrainingError",
     "NanTensorHook",
+    "PoissonRegressionHead",
     "ProfilerHook",
+    "RegressionHead",
     "RunConfig",
     "SecondOrStepTimer",
     "SessionRunArgs",

@@ -84,8 +84,6 @@ class BinaryClassHead(SingleHead):
     def _processed_labels(self, labels: Any, logits: Any) -> Any:
         labels = dense_labels(labels, logits, 1)
         if self._classes.vocabulary is not None:
-            if labels.dtype != tf.string:
-                raise ValueError(f"Labels dtype should be string if there is a vocabulary. Instead got {labels.dtype}")
             labels = self._classes.ids_of(labels)
         elif labels.dtype == tf.string:
             raise ValueError(f"Labels dtype should be a number. Instead got {labels.dtype}. Pass a label_vocabulary.")

@@ -36,14 +36,15 @@ def dense_labels(labels: Any, logits: Any, dimension: int) -> Any:
         Labels `[D0, ..., DN, dimension]`.
 
     Raises:
+        TypeError: They are a dict.
         ValueError: There are none, they are sparse, or of another last dimension.
         InvalidArgumentError: Of another shape, in a graph; a ValueError in eager code.
     """
     check_labels_are_given(labels)
     if isinstance(labels, dict):
-        raise ValueError(  # noqa: TRY004 - the original raises it
-            f"labels should be a Tensor of shape [D0, D1, ..., DN, {dimension}], not a dict. Given: {labels}. "
-            "A MultiHead takes a dict, keyed by the names of its heads."
+        raise TypeError(
+            f"Failed to convert elements of {labels} to Tensor: labels should be of shape [D0, D1, ..., DN, "
+            f"{dimension}]. A MultiHead takes a dict, keyed by the names of its heads."
         )
     with tf.name_scope("labels"):
         labels = _v1.convert_to_tensor_or_sparse_tensor(labels)

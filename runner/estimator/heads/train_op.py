@@ -72,8 +72,8 @@ def summarize_losses(loss: Any, regularization_losses: Sequence[Any] | None, *, 
 def _check_optimizer(optimizer: Any) -> None:
     if not isinstance(optimizer, _OPTIMIZERS):
         raise ValueError(  # noqa: TRY004 - the original raises it
-            "The given optimizer is not a tf.keras.optimizers.Optimizer instance that works in a graph. Received "
-            f"optimizer of type {type(optimizer)}. Use one of tf_keras.optimizers.legacy or tf.compat.v1.train."
+            "The given optimizer is not a tf.keras.optimizers.Optimizer instance. Received optimizer of type "
+            f"{type(optimizer)}. In a graph, use one of tf_keras.optimizers.legacy or tf.compat.v1.train."
         )
 
 
