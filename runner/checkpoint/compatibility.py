@@ -47,8 +47,10 @@ def wanted_tensors(saver: Any) -> TensorSpecs:
 def _specs(name: str | None, variable: Any) -> Iterator[tf.TensorSpec]:
     if hasattr(variable, "specs"):  # a SaveableObject, such as a table or an iterator
         for spec in variable.specs:
-            tensor = None if callable(spec.tensor) else spec.tensor
-            yield tf.TensorSpec(None if tensor is None else tensor.shape, spec.dtype, name=spec.name)
+            # To ask for the tensor itself may add an operation to the graph, which is finished by then.
+            tensor = spec._tensor  # noqa: SLF001
+            shape = getattr(variable, "_var_shape", None) if callable(tensor) else tensor.shape
+            yield tf.TensorSpec(shape, spec.dtype, name=spec.name)
     elif isinstance(variable, (list, tuple)) or hasattr(variable, "_get_partitions"):
         for part in variable:
             yield from _specs(name, part)

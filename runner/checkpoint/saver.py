@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.checkpoint.graph_view import ObjectGraphView  # of the public tf.train.Checkpoint's inside
 
 from runner.checkpoint.compatibility import TensorSpecs, check_compatible, wanted_tensors
 from runner.checkpoint.listing import CHECKPOINT_BASENAME, latest_checkpoint
 
-__all__ = ["Checkpoints"]
+__all__ = ["Checkpoints", "as_saver"]
 
 
 class Checkpoints:
@@ -81,3 +82,14 @@ class Checkpoints:
         Path(self._model_dir).mkdir(parents=True, exist_ok=True)
         prefix: str = self._saver.save(session, self.basename, global_step=step, write_meta_graph=self._save_graph_def)
         return prefix
+
+
+def as_saver(saver: Any) -> Any:
+    """What a Scaffold was given as its saver, as a tf.compat.v1.train.Saver of the default graph.
+
+    Args:
+        saver: Such a Saver; or a tf.train.Checkpoint, whose objects are then saved in its own, object-based format.
+    """
+    if not isinstance(saver, tf.train.Checkpoint):
+        return saver
+    return tf.compat.v1.train.Saver(var_list=ObjectGraphView(saver).frozen_saveable_objects(), sharded=True)

@@ -12,7 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 from runner.checkpoint.listing import latest_checkpoint, step_of
-from runner.checkpoint.saver import Checkpoints
+from runner.checkpoint.saver import Checkpoints, as_saver
 from runner.estimator.events import EventFile
 from runner.estimator.hooks import (
     CheckpointHook,
@@ -201,6 +201,7 @@ class Training:
 def _saver(config: RunConfig, scaffold: Any) -> Any:
     """The saver of the scaffold, or the default one with the retention of the config."""
     savers = _v1.get_collection(_v1.GraphKeys.SAVERS)
+    scaffold._saver = as_saver(scaffold.saver)  # noqa: SLF001 - as its finalize() does, which is later
     if scaffold.saver or savers:
         return scaffold.saver or savers[0]
     saver = _v1.train.Saver(

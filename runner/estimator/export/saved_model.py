@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import tensorflow as tf
-from tensorflow.python.checkpoint import graph_view
 
 # TensorFlow exports these under no public name since tf.estimator is gone.
 from tensorflow.python.saved_model.model_utils import export_utils
+from tensorflow.python.util import deprecation
 
-from runner.checkpoint.saver import Checkpoints
+from runner.checkpoint.saver import Checkpoints, as_saver
 from runner.estimator.model_fn import EstimatorSpec, ModeKeys
 from runner.estimator.run_config import RunConfig
 
@@ -88,7 +88,9 @@ class SavedModelExport:
         _v1.train.create_global_step()
         receiver = _checked_fn(self.receiver_fns[mode])()
         spec = self.call_model_fn(receiver.features, getattr(receiver, "labels", None), mode)
-        saver = _saver(spec.scaffold)
+        # The saver is also that of the SavedModel.
+        saver = as_saver(spec.scaffold.saver) or _v1.train.Saver(sharded=True)
+        saver.build()
         signatures = _signatures(receiver, spec)
         local_init_op = spec.scaffold.local_init_op
         if local_init_op is None:
@@ -136,17 +138,6 @@ def _checked_fn(receiver_fn: Callable[[], Any] | None) -> Callable[[], Any]:
     return receiver_fn
 
 
-def _saver(scaffold: Any) -> Any:
-    """The saver that a session of this scaffold would have, which is also the one of the SavedModel."""
-    saver = scaffold.saver
-    if isinstance(saver, tf.train.Checkpoint):
-        saver = _v1.train.Saver(var_list=graph_view.ObjectGraphView(saver).frozen_saveable_objects(), sharded=True)
-    elif saver is None:
-        saver = _v1.train.Saver(sharded=True)
-    saver.build()
-    return saver
-
-
 def _signatures(receiver: Any, spec: EstimatorSpec) -> dict[str, Any]:
     outputs = export_utils.export_outputs_for_mode(
         mode=spec.mode,
@@ -155,9 +146,10 @@ def _signatures(receiver: Any, spec: EstimatorSpec) -> dict[str, Any]:
         loss=spec.loss,
         metrics=spec.eval_metric_ops,
     )
-    return export_utils.build_all_signature_defs(
-        receiver.receiver_tensors,
-        outputs,
-        getattr(receiver, "receiver_tensors_alternatives", None),
-        serving_only=spec.mode == ModeKeys.PREDICT,
-    )
+    with deprecation.silence():  # it calls functions of TensorFlow that warn of themselves
+        return export_utils.build_all_signature_defs(
+            receiver.receiver_tensors,
+            outputs,
+            getattr(receiver, "receiver_tensors_alternatives", None),
+            serving_only=spec.mode == ModeKeys.PREDICT,
+        )
