@@ -230,7 +230,10 @@ class BestExporter(_SavedModelExporter):
         return result
 
     def _best_before(self, eval_result: Mapping[str, Any], pattern: str) -> Mapping[str, Any] | None:
-        """The best of the recorded evaluations other than the one at hand, which was recorded before the export."""
+        """The best of the recorded evaluations of other checkpoints.
+
+        The one at hand was recorded before the export; perhaps by a process that was killed in between, too.
+        """
         best = None
         for path in sorted(tf.io.gfile.glob(pattern)):
             for step, result in _results(path):
