@@ -62,7 +62,7 @@ def test_an_exporter_needs_a_name_and_an_export() -> None:
             lambda: tfe.BestExporter("a", exports_to_keep=-1),
             "`exports_to_keep`, if provided, must be a positive number. Got -1",
         ),
-        (lambda: tfe.BestExporter("a", compare_fn=None), "`compare_fn` must not be None."),
+        (lambda: tfe.BestExporter("a", compare_fn=None), "`compare_fn` must not be None."),  # type: ignore[arg-type]
         (
             lambda: tfe.BestExporter("a", compare_fn=lambda current_eval_result: True),
             "must include best_eval_result argument.",
