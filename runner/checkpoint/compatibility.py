@@ -5,14 +5,14 @@ with the weights of the old one.
 """
 
 import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
-__all__ = ["TensorSpecs", "check_compatible", "stored_tensors", "wanted_tensors"]
+__all__ = ["TensorSpecs", "check_compatible", "stored_tensors", "wanted_tensors", "wanted_variables"]
 
 _logger = logging.getLogger("tensorflow")
 
@@ -39,9 +39,26 @@ class _Difference:
 
 def wanted_tensors(saver: Any) -> TensorSpecs:
     """What a built tf.compat.v1.train.Saver restores."""
+    return {spec.name: spec for name, variable in _named(saver) for spec in _specs(name, variable)}
+
+
+def wanted_variables(saver: Any) -> Mapping[str, Any]:
+    """The variables that a built Saver restores, by their names in the checkpoint.
+
+    Those that make up a tensor only together, and what is no variable, such as a table, are left out.
+    """
+    return {
+        spec.name: variable
+        for name, variable in _named(saver)
+        if isinstance(variable, tf.Variable)
+        for spec in _specs(name, variable)
+        if spec.shape.is_compatible_with(variable.shape)
+    }
+
+
+def _named(saver: Any) -> Iterable[tuple[str | None, Any]]:
     variables = saver._var_list  # noqa: SLF001 - the Saver has no public way to tell
-    named = variables.items() if isinstance(variables, dict) else ((None, variable) for variable in variables or ())
-    return {spec.name: spec for name, variable in named for spec in _specs(name, variable)}
+    return variables.items() if isinstance(variables, dict) else [(None, variable) for variable in variables or ()]
 
 
 def _specs(name: str | None, variable: Any) -> Iterator[tf.TensorSpec]:
@@ -74,21 +91,20 @@ def stored_tensors(prefix: str) -> TensorSpecs:
     return {name: tf.TensorSpec(shape, dtypes[name], name=name) for name, shape in shapes.items()}
 
 
-def check_compatible(prefix: str, *, wanted: TensorSpecs, training: bool) -> None:
+def check_compatible(prefix: str, *, wanted: TensorSpecs, stored: TensorSpecs, training: bool) -> None:
     """Compares a checkpoint with what a model wants, and changes nothing.
 
     Args:
-        prefix: The checkpoint.
+        prefix: The checkpoint, for the messages.
         wanted: See `wanted_tensors`.
+        stored: See `stored_tensors`; under the names that the model wants.
         training: Tensors that the model does not want are worth one warning; otherwise they are the rule, since only
             training has slots.
 
     Raises:
-        ValueError: There is no checkpoint at the prefix.
         tf.errors.InvalidArgumentError: A tensor has another shape or dtype; the message lists all differences.
         tf.errors.NotFoundError: Tensors are missing, and nothing else is wrong; likewise.
     """
-    stored = stored_tensors(prefix)
     difference = _compare(wanted, stored)
     advice = (
         f"\nCheckpoint: {prefix}. The model is not the one that wrote it: use the code and the parameters that did, "

@@ -3,6 +3,7 @@
 This is the interface that the estimator uses; the inside is TensorFlow's Saver on a local disk.
 """
 
+import logging
 import os
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,19 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.checkpoint.graph_view import ObjectGraphView  # of the public tf.train.Checkpoint's inside
 
-from runner.checkpoint.compatibility import TensorSpecs, check_compatible, wanted_tensors
+from runner.checkpoint.compatibility import (
+    TensorSpecs,
+    check_compatible,
+    stored_tensors,
+    wanted_tensors,
+    wanted_variables,
+)
+from runner.checkpoint.foreign import ForeignNames, find_foreign_names
 from runner.checkpoint.listing import CHECKPOINT_BASENAME, latest_checkpoint
 
 __all__ = ["Checkpoints", "as_saver"]
+
+_logger = logging.getLogger("tensorflow")
 
 
 class Checkpoints:
@@ -29,6 +39,7 @@ class Checkpoints:
         self._model_dir = model_dir
         self._saver = saver
         self._save_graph_def = save_graph_def
+        self._foreign_names: dict[str, ForeignNames] = {}  # by the prefix of a verified checkpoint
 
     @property
     def basename(self) -> str:
@@ -49,14 +60,45 @@ class Checkpoints:
         return f"{self.basename}-{step}"
 
     def verify(self, prefix: str, *, training: bool) -> None:
-        """Raises, before anything changed, unless the checkpoint fits the graph; see `check_compatible`."""
-        check_compatible(prefix, wanted=self.wanted, training=training)
+        """Raises, before anything changed, unless the checkpoint fits the graph; see `check_compatible`.
+
+        Raises:
+            ValueError: There is no checkpoint at the prefix.
+        """
+        wanted, stored = self.wanted, stored_tensors(prefix)
+        names = find_foreign_names(wanted, stored)
+        if names and wanted.keys() - wanted_variables(self._saver).keys():
+            names = ForeignNames()  # the v1 classes have variables only
+        check_compatible(prefix, wanted=wanted, stored=names.translate(wanted, stored), training=training)
+        self._foreign_names[prefix] = names
+        if names:
+            _logger.warning(
+                "%s is one of tf.compat.v1.train optimizers, as of the v1 classes of tf.estimator: restoring %d tensors "
+                "from the names they have there. It has no value for: %s. The next checkpoint has the names of this model.",
+                prefix,
+                len(names.sources),
+                ", ".join(sorted(names.initial)) or "none",
+            )
 
     def restore(self, session: Any, prefix: str) -> None:
         """Assigns the state stored at the prefix; `verify` it first."""
         if initializers := tf.compat.v1.get_collection("saved_model_initializers"):
             session.run(initializers)  # before the restore, which has the last word on their variables
-        self._saver.restore(session, prefix)
+        if names := self._foreign_names.get(prefix):
+            self._restore_foreign(session, prefix, names)
+        else:
+            self._saver.restore(session, prefix)
+
+    def _restore_foreign(self, session: Any, prefix: str, names: ForeignNames) -> None:
+        """Assigns by the initializers: the ops of the saver read all tensors, by the names of the model, or none."""
+        _logger.info("Restoring parameters from %s", prefix)
+        reader = tf.train.load_checkpoint(prefix)
+        for name, variable in wanted_variables(self._saver).items():
+            # One by one: two variables may have their initial value from one tensor, which is fed once in a run.
+            initializer = variable.initializer
+            source = names.sources.get(name, name)
+            value = {} if name in names.initial else {initializer.inputs[1]: reader.get_tensor(source)}
+            session.run(initializer, feed_dict=value)
 
     def resume_retention(self) -> None:
         """Counts the checkpoints that earlier runs left in model_dir among those to keep. Chief only.

@@ -1,0 +1,27 @@
+"""Answers commands with the real tf.estimator: a line of JSON in, one out. Runs in the interpreter of TensorFlow 2.15."""
+
+import json
+import sys
+
+import tensorflow as tf
+
+from tests.estimator.oracle import commands
+from tests.estimator.oracle.models import MODELS, Library
+
+_WITH_MODEL = {"train": commands.train, "evaluate": commands.evaluate, "predict": commands.predict}
+
+
+def main() -> None:
+    library = Library(tf.estimator, tf.compat.v1.estimator, tf.keras.optimizers.legacy)
+    for line in sys.stdin:
+        arguments = json.loads(line)
+        do = arguments.pop("do")
+        if do == "read":
+            answer = commands.read(**arguments)
+        else:
+            answer = _WITH_MODEL[do](MODELS[arguments.pop("model")], library, **arguments)
+        print(json.dumps(answer), flush=True)
+
+
+if __name__ == "__main__":
+    main()
