@@ -5,7 +5,7 @@ what the optimizers add has not:
 
 | | v1 | here |
 |---|---|---|
-| slot | `<variable>/<Optimizer>[_<n>]`, in DNN and Linear with `t_0/`, `part_0/` | `<scope>/<Optimizer>/<variable>/<slot>` |
+| slot | `<variable>/<Optimizer>`, `<variable>/{t_0,part_0}/<Optimizer>` | `<scope>/<Optimizer>/<variable>/<slot>` |
 | number of steps | `<scope>/beta1_power`, `beta2_power` of Adam | global_step |
 | learning rate and the like | not stored | `<scope>/<Optimizer>/<name>` |
 

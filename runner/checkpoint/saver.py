@@ -73,8 +73,9 @@ class Checkpoints:
         self._foreign_names[prefix] = names
         if names:
             _logger.warning(
-                "%s is one of tf.compat.v1.train optimizers, as of the v1 classes of tf.estimator: restoring %d tensors "
-                "from the names they have there. It has no value for: %s. The next checkpoint has the names of this model.",
+                "%s is one of tf.compat.v1.train optimizers, as of the v1 classes of tf.estimator: restoring %d "
+                "tensors from the names they have there. It has no value for: %s. The next checkpoint has the names of "
+                "this model.",
                 prefix,
                 len(names.sources),
                 ", ".join(sorted(names.initial)) or "none",

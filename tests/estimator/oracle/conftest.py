@@ -1,23 +1,16 @@
-"""The real tf.estimator as a process that answers commands, and ours with the same commands."""
+"""The real tf.estimator as a process that answers commands."""
 
 import json
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import tf_keras
 
-from runner import estimator as tfe
-from tests.estimator.oracle import commands
-from tests.estimator.oracle.models import MODELS, Library
 from tests.estimator.oracle.venv import oracle_python
 
 ROOT = Path(__file__).parents[3]
-
-Ask = Callable[..., Any]
-"""(do, model_dir, model=..., **arguments) -> the answer."""
 
 
 class Oracle:
@@ -54,18 +47,3 @@ def theirs(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Oracle]:
     with process:
         yield Oracle(process, log)
         process.kill()
-
-
-@pytest.fixture(scope="session")
-def ours() -> Ask:
-    """The same commands, answered here."""
-
-    library = Library(tfe, None, tf_keras.optimizers.legacy)
-
-    def ask(do: str, model_dir: Path, *, model: str = "", **arguments: Any) -> Any:
-        if do == "read":
-            return commands.read(str(model_dir))
-        command: Callable[..., Any] = getattr(commands, do)
-        return command(MODELS[model], library, str(model_dir), **arguments)
-
-    return ask

@@ -59,12 +59,10 @@ def _word() -> Any:
 _WIDE: dict[str, Callable[[], list[Any]]] = {"feature_columns": lambda: [*_numbers(), _word()]}
 _DEEP: dict[str, Callable[[], list[Any]]] = {
     "feature_columns": lambda: [*_numbers(), _fc.embedding_column(_word(), 2)],
-    "hidden_units": lambda: [8, 4],
 }
 _BOTH: dict[str, Callable[[], list[Any]]] = {
     "linear_feature_columns": lambda: [_word()],
     "dnn_feature_columns": _DEEP["feature_columns"],
-    "dnn_hidden_units": _DEEP["hidden_units"],
 }
 _ARGUMENTS = {"DNN": _DEEP, "Linear": _WIDE, "DNNLinearCombined": _BOTH, "Baseline": {}}
 
@@ -79,6 +77,7 @@ class Model:
         is_v1: Of tf.compat.v1.estimator.
         optimizer: Names of optimizers, with small learning rates, of the deep and the wide part; none for the defaults.
         v1_optimizer: Whether ours has the optimizer of tf.compat.v1.train too.
+        hidden_units: Of the deep part.
     """
 
     family: str
@@ -86,11 +85,14 @@ class Model:
     is_v1: bool = False
     optimizer: tuple[str, ...] = ()
     v1_optimizer: bool = False
+    hidden_units: tuple[int, ...] = (8, 4)
 
     def make(self, library: Library, model_dir: str) -> Any:
         arguments: dict[str, Any] = {name: value() for name, value in _ARGUMENTS[self.family].items()}
         if self.kind == "Classifier":
             arguments["n_classes"] = 3
+        if "DNN" in self.family:
+            arguments["hidden_units" if self.family == "DNN" else "dnn_hidden_units"] = list(self.hidden_units)
         v1_optimizers = self.v1_optimizer or (self.is_v1 and library.v1 is not None)
         keys = ("dnn_optimizer", "linear_optimizer") if self.family == "DNNLinearCombined" else ("optimizer",)
         for key, name in zip(keys, self.optimizer, strict=False):
@@ -172,7 +174,7 @@ MODELS: dict[str, Model | Custom] = {
     "DNNClassifier": Model("DNN", "Classifier", optimizer=("Adagrad",)),
     "DNNRegressor": Model("DNN", "Regressor"),
     "LinearClassifier": Model("Linear", "Classifier"),
-    "DNNLinearCombinedClassifier": Model("DNNLinearCombined", "Classifier"),
+    "DNNLinearCombinedClassifier": Model("DNNLinearCombined", "Classifier", optimizer=("Adagrad", "Ftrl")),
     "custom.v1_Adam": Custom(legacy=False),
     "custom.legacy_Adam": Custom(legacy=True),
     "v1.DNNClassifier": Model("DNN", "Classifier", is_v1=True),

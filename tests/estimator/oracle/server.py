@@ -1,4 +1,4 @@
-"""Answers commands with the real tf.estimator: a line of JSON in, one out. Runs in the interpreter of TensorFlow 2.15."""
+"""Answers commands with the real tf.estimator, in the interpreter of TensorFlow 2.15: a line of JSON in, one out."""
 
 import json
 import sys
@@ -20,7 +20,8 @@ def main() -> None:
             answer = commands.read(**arguments)
         else:
             answer = _WITH_MODEL[do](MODELS[arguments.pop("model")], library, **arguments)
-        print(json.dumps(answer), flush=True)
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
 
 
 if __name__ == "__main__":

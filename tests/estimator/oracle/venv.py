@@ -38,7 +38,7 @@ def _base_python() -> str:
     for name in PYTHONS:
         if found := shutil.which(name):
             return found
-    raise RuntimeError(f"TensorFlow 2.15 runs on none newer than {PYTHONS[0]}: install one of {PYTHONS}, or set {VARIABLE}.")
+    raise RuntimeError(f"TensorFlow 2.15 needs one of {PYTHONS}: install it, or set {VARIABLE}.")
 
 
 @contextmanager
