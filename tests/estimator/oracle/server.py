@@ -2,13 +2,19 @@
 
 import json
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import tensorflow as tf
 
 from tests.estimator.oracle import commands
 from tests.estimator.oracle.models import MODELS, Library
 
-_WITH_MODEL = {"train": commands.train, "evaluate": commands.evaluate, "predict": commands.predict}
+_WITH_MODEL: dict[str, Callable[..., Any]] = {
+    "train": commands.train,
+    "evaluate": commands.evaluate,
+    "predict": commands.predict,
+}
 
 
 def main() -> None:

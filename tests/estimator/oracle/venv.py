@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import platform
 import shutil
 import subprocess
 import sys
@@ -33,7 +34,7 @@ def oracle_python() -> Path:
 
 
 def _base_python() -> str:
-    if sys.version_info[:2] <= (3, 11):
+    if f"python{'.'.join(platform.python_version_tuple()[:2])}" in PYTHONS:
         return sys.executable
     for name in PYTHONS:
         if found := shutil.which(name):
