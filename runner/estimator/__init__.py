@@ -6,6 +6,7 @@ Importing it loads TensorFlow.
 from typing import TYPE_CHECKING, NoReturn
 
 from runner.estimator import export
+from runner.estimator.add_metrics import add_metrics
 from runner.estimator.canned.dnn import DNNClassifier
 from runner.estimator.estimator import Estimator
 from runner.estimator.experiment import Experiment
@@ -87,6 +88,7 @@ __all__ = [
     "TrainSpec",
     "VocabInfo",
     "WarmStartSettings",
+    "add_metrics",
     "export",
     "install",
     "train_and_evaluate",

@@ -12,7 +12,14 @@ from runner.estimator.run_config import RunConfig, default_session_config
 from runner.estimator.signatures import argument_names
 from runner.storage.directory import resolve_model_dir
 
-__all__ = ["check_model_fn", "check_positive", "checked_hooks", "checked_listeners", "config_and_model_dir"]
+__all__ = [
+    "check_arguments",
+    "check_model_fn",
+    "check_positive",
+    "checked_hooks",
+    "checked_listeners",
+    "config_and_model_dir",
+]
 
 _v1 = tf.compat.v1
 _logger = logging.getLogger("tensorflow")
@@ -57,6 +64,8 @@ def config_and_model_dir(config: RunConfig | None, model_dir: str | os.PathLike[
 
 def check_model_fn(model_fn: Callable[..., Any], params: Any) -> None:
     """Raises ValueError unless model_fn takes `features`, `params` if there are any, and nothing unknown."""
+    if model_fn is None:
+        raise ValueError("model_fn must be provided to Estimator.")
     names = set(argument_names(model_fn))
     if "features" not in names:
         raise ValueError(f"model_fn ({model_fn}) must include features argument.")
@@ -64,8 +73,17 @@ def check_model_fn(model_fn: Callable[..., Any], params: Any) -> None:
         raise ValueError(
             f"model_fn ({model_fn}) does not include params argument, but params ({params}) is passed to Estimator."
         )
-    if unexpected := sorted(names - _MODEL_FN_ARGUMENTS):
-        raise ValueError(f"model_fn ({model_fn}) has following not expected args: {unexpected}")
+    if params is None and "params" in names:
+        _logger.warning(
+            "Estimator's model_fn (%s) includes params argument, but params are not passed to Estimator.", model_fn
+        )
+    check_arguments(model_fn, _MODEL_FN_ARGUMENTS, role="model_fn")
+
+
+def check_arguments(function: Callable[..., Any], allowed: set[str], *, role: str) -> None:
+    """Raises ValueError if a function takes an argument that it will not be given; `role` is what it is called."""
+    if unexpected := sorted(set(argument_names(function)) - allowed):
+        raise ValueError(f"{role} ({function}) has following not expected args: {unexpected}")
 
 
 def check_positive(name: str, value: int | None) -> None:

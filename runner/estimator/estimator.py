@@ -31,6 +31,8 @@ __all__ = ["Estimator"]
 
 _logger = logging.getLogger("tensorflow")
 
+_NOT_TRAINING = ("evaluator", "ps")
+
 
 class Estimator:
     """Trains and evaluates a model whose graph a model_fn builds; a re-creation of tf.estimator.Estimator.
@@ -61,8 +63,6 @@ class Estimator:
     ) -> None:
         self._config, self._model_dir = config_and_model_dir(config, model_dir)
         _logger.info("Using config: %s", vars(self._config))
-        if model_fn is None:
-            raise ValueError("model_fn must be provided to Estimator.")
         check_model_fn(model_fn, params)
         self._model_fn = model_fn
         self._params = copy.deepcopy(params or {})
@@ -117,16 +117,21 @@ class Estimator:
             The estimator itself.
 
         Raises:
-            ValueError: Both steps and max_steps, or one that is not positive.
+            ValueError: Both steps and max_steps, or one that is not positive; or this task is none that trains.
             tf.errors.InvalidArgumentError: The latest checkpoint does not fit the model; nothing was changed.
             tf.errors.NotFoundError: It lacks tensors of the model; nothing was changed.
             PeerLostError: Another task of the cluster is gone.
         """
+        if self._config.task_type in _NOT_TRAINING:
+            raise ValueError(
+                "Train has been called wrong configuration. Please use tf.estimator.train_and_evaluate which calls "
+                f"proper API according to given configuration. Current configuration: {self._config}."
+            )
         if steps is not None and max_steps is not None:
             raise ValueError("Can not provide both steps and max_steps.")
         check_positive("steps", steps)
         check_positive("max_steps", max_steps)
-        if max_steps is not None and (step_of(self.latest_checkpoint() or "") or 0) >= max_steps:
+        if max_steps is not None and (step_of(latest_checkpoint(self.model_dir) or "") or 0) >= max_steps:
             _logger.info("Skipping training since max_steps has already saved.")
             return self
         training = Training(
@@ -177,9 +182,9 @@ class Estimator:
             call_model_fn=self._call_model_fn,
             input_fn=input_fn,
             eval_dir=self.eval_dir(name),
+            hooks=checked_hooks(hooks),
             checkpoint_path=checkpoint_path or self._latest_or_warn("evaluate"),
             warm_start_settings=self._warm_start_settings,
-            hooks=checked_hooks(hooks),
             steps=steps,
         )
         return evaluation.run()
@@ -310,7 +315,7 @@ class Estimator:
         return tf.train.load_variable(self._trained(), name)
 
     def _trained(self) -> str:
-        if (path := self.latest_checkpoint()) is None:
+        if (path := latest_checkpoint(self.model_dir)) is None:
             raise ValueError(f"Could not find trained model in model_dir: {self.model_dir}.")
         return path
 
@@ -345,7 +350,7 @@ class Estimator:
         return path
 
     def _latest_or_warn(self, purpose: str) -> str | None:
-        path = self.latest_checkpoint()
+        path = latest_checkpoint(self.model_dir)
         if path is None:
             _logger.info(
                 "Could not find trained model in model_dir: %s, running initialization to %s.", self.model_dir, purpose

@@ -135,11 +135,11 @@ def open_local_session(scaffold: Any, *, model_dir: str, config: RunConfig, chec
 
 def _metrics(spec: EstimatorSpec) -> tuple[Any, dict[str, Any]]:
     """One op that updates all metrics, and their values by name."""
-    for name in (LOSS_METRIC, _v1.GraphKeys.GLOBAL_STEP):
+    for name, quoted in ((LOSS_METRIC, f'"{LOSS_METRIC}"'), (_v1.GraphKeys.GLOBAL_STEP, "`global_step`")):
         if name in spec.eval_metric_ops:
             raise ValueError(
-                f'Metric with name "{name}" is not allowed, because Estimator already defines a default metric with '
+                f"Metric with name {quoted} is not allowed, because Estimator already defines a default metric with "
                 "the same name."
             )
-    metrics = {**spec.eval_metric_ops, LOSS_METRIC: _v1.metrics.mean(spec.loss)}
+    metrics = dict(sorted({**spec.eval_metric_ops, LOSS_METRIC: _v1.metrics.mean(spec.loss)}.items()))
     return tf.group(*(update for _, update in metrics.values())), {name: value for name, (value, _) in metrics.items()}

@@ -72,7 +72,7 @@ def write_metrics(writer: Any, metrics: dict[str, Any], *, step: int, checkpoint
     _logger.info(
         "Saving dict for global step %d: %s",
         step,
-        ", ".join(f"{name} = {value!s}" for name, value in sorted(metrics.items())),
+        ", ".join(f"{name} = {value!s}" for name, value in sorted(metrics.items()) if not isinstance(value, bytes)),
     )
     summary = _v1.Summary()
     for name, value in sorted(metrics.items()):
@@ -100,10 +100,17 @@ def _add_value(summary: Any, name: str, value: Any) -> None:
             item.tag = f"{name}/{index}"
             summary.value.add().CopyFrom(item)
     elif isinstance(value, np.ndarray) and value.ndim:
-        summary.value.add(tag=name, tensor=tf.make_tensor_proto(value))
-    elif isinstance(value, (np.generic, np.ndarray, int, float)):
+        summary.value.add(tag=name, node_name=name, tensor=tf.make_tensor_proto(value))
+        _logger.info(
+            "Summary for np.ndarray is not visible in Tensorboard by default. Consider using a Tensorboard plugin for "
+            "visualization (see https://github.com/tensorflow/tensorboard-plugin-example/blob/master/README.md for "
+            "more information)."
+        )
+    elif isinstance(value, (np.floating, np.integer, int, float)):
         summary.value.add(tag=name, simple_value=float(value))
     else:
         _logger.warning(
-            "Skipping summary for %s: a %s is neither a number, an array, nor a Summary.", name, type(value)
+            "Skipping summary for %s, must be a float, np.float32, np.int64, np.int32 or int or np.ndarray or a "
+            "serialized string of Summary.",
+            name,
         )

@@ -41,10 +41,10 @@ def make_batch(result: Any) -> Batch:
     """Turns what an input_fn returned into tensors.
 
     Args:
-        result: A tf.data.Dataset, or tensors: (features, labels) or features alone.
+        result: A tf.data.Dataset, or tensors: the pair (features, labels), or features alone.
 
     Raises:
-        ValueError: A tuple has neither one nor two elements.
+        ValueError: A tuple has not two elements.
     """
     if not isinstance(result, tf.data.Dataset):
         return Batch(*_features_and_labels(result), hooks=[])
@@ -55,8 +55,6 @@ def make_batch(result: Any) -> Batch:
 def _features_and_labels(result: Any) -> tuple[Any, Any]:
     if not isinstance(result, (list, tuple)):
         return result, None
-    if len(result) not in (1, 2):
-        raise ValueError(
-            f"input_fn should return (features, labels), or features alone; it returned {len(result)} values."
-        )
-    return result[0], result[1] if len(result) > 1 else None
+    if len(result) != 2:  # noqa: PLR2004 - features and labels
+        raise ValueError("input_fn should return (features, labels) as a len 2 tuple.")
+    return result[0], result[1]

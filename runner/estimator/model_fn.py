@@ -130,7 +130,7 @@ def _checked_loss(loss: Any, mode: str) -> Any:
 
 
 def _checked_predictions(predictions: Any, mode: str) -> Any:
-    if predictions is None or (isinstance(predictions, dict) and not predictions):
+    if predictions is None:
         if mode == ModeKeys.PREDICT:
             raise ValueError("Missing predictions.")
         return {}
@@ -169,10 +169,11 @@ def _ops_of_keras_metric(metric: Any) -> tuple[Any, Any]:
     """The (value, update_op) of a metric object, whose variables become local: an evaluation starts them anew."""
     if not metric.updates:
         raise ValueError(f'Please call update_state(...) on the "{metric.name}" metric')
-    local_variables = tf.compat.v1.local_variables()
-    for variable in metric.variables:
-        if not any(variable is each for each in local_variables):
-            tf.compat.v1.add_to_collection(tf.compat.v1.GraphKeys.LOCAL_VARIABLES, variable)
+    for collection in (tf.compat.v1.GraphKeys.LOCAL_VARIABLES, tf.compat.v1.GraphKeys.METRIC_VARIABLES):
+        present = tf.compat.v1.get_collection(collection)
+        for variable in metric.variables:
+            if not any(variable is each for each in present):
+                tf.compat.v1.add_to_collection(collection, variable)
     return metric.result(), tf.group(*metric.updates)
 
 

@@ -90,16 +90,32 @@ class Prediction:
                 config=self.config,
                 input_context=tf.distribute.InputContext(),  # of the only one that reads
             )
-            return make_batch(result)
+            batch = make_batch(result)
+        if not batch.hooks and not _ends(batch.features):
+            _logger.warning(
+                "Input graph does not use tf.data.Dataset or contain a QueueRunner. That means predict yields forever. "
+                "This is probably a mistake."
+            )
+        return batch
+
+
+def _ends(features: Any) -> bool:
+    """Whether features come from something that can end, as far as the tensors themselves tell."""
+    tensors = [value for value in tf.nest.flatten(features) if isinstance(value, tf.Tensor)]
+    return any(tensor.op.type == "IteratorGetNext" for tensor in tensors) or bool(
+        _v1.get_collection(_v1.GraphKeys.QUEUE_RUNNERS)
+    )
 
 
 def _select(predictions: Any, keys: Sequence[str] | str | None) -> Any:
+    if isinstance(predictions, dict) and not predictions:
+        raise ValueError("Missing predictions.")  # without a fetch the input would never be read to its end
     if not keys:
         return predictions
     if not isinstance(predictions, dict):
         raise ValueError("predict_keys argument is not valid in case of non-dict predictions.")  # noqa: TRY004
-    keys = [keys] if isinstance(keys, str) else keys
-    selected = {key: value for key, value in predictions.items() if key in keys}
+    wanted = [keys] if isinstance(keys, str) else keys
+    selected = {key: value for key, value in predictions.items() if key in wanted}
     if not selected:
         raise ValueError(f"Expected to run at least one output from {predictions.keys()}, provided {keys}.")
     return selected

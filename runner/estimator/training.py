@@ -160,8 +160,8 @@ class Training:
     ) -> list[Any]:
         config = self.config
         hooks: list[Any] = [GraphHook(events, spec.scaffold), *spec.training_chief_hooks]
-        if config.save_checkpoints_steps or config.save_checkpoints_secs:
-            hooks += self._checkpoint_hooks([*self.hooks, *hooks], checkpoints, events, step=step, replicas=replicas)
+        all_hooks = [*self.hooks, *spec.training_hooks, *hooks]
+        hooks += self._checkpoint_hooks(all_hooks, checkpoints, events, step=step, replicas=replicas)
         if config.log_step_count_steps is not None:
             hooks.append(StepRateHook(step, every_steps=config.log_step_count_steps, events=events))
         if config.save_summary_steps:
@@ -176,8 +176,15 @@ class Training:
             if isinstance(hook, _v1.train.CheckpointSaverHook):
                 self._lend_listeners(hook._listeners)  # noqa: SLF001 - as the original does
                 return []
-        _logger.info("Create CheckpointSaverHook.")
         config = self.config
+        if not (config.save_checkpoints_steps or config.save_checkpoints_secs):
+            if self.saving_listeners:
+                raise ValueError(
+                    "There should be a CheckpointSaverHook to use saving_listeners. Please set one of the "
+                    "RunConfig.save_checkpoints_steps or RunConfig.save_checkpoints_secs."
+                )
+            return []
+        _logger.info("Create CheckpointSaverHook.")
         # A later generation of a job continues the run of an earlier one; the workers of a cluster start from step 0.
         is_start = replicas.count == 1 and (config.service or {}).get("generation", 1) == 1
         hook = CheckpointHook(

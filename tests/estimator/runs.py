@@ -169,6 +169,18 @@ def twice(model_dir: str, _: Any) -> None:
         print("EAGER", float(tf.add(1.0, 1.0)))
 
 
+def warm(model_dir: str, warm_start_from: str) -> None:
+    """Starts with the weight of another model, which does not change."""
+
+    def model_fn(features: Any, labels: Any, mode: str) -> tfe.EstimatorSpec:
+        weight = tf.compat.v1.get_variable("weight", [], initializer=tf.compat.v1.ones_initializer())
+        optimizer, step = tf.compat.v1.train.GradientDescentOptimizer(0.0), tf.compat.v1.train.get_global_step()
+        return tfe.EstimatorSpec(mode, loss=tf.square(weight), train_op=optimizer.minimize(tf.square(weight), step))
+
+    estimator = tfe.Estimator(model_fn, model_dir, config=tfe.RunConfig(), warm_start_from=warm_start_from)
+    estimator.train(lambda: iris().repeat().batch(50), steps=2)
+
+
 if __name__ == "__main__":
     tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.INFO)
     _, mode, directory, argument = sys.argv

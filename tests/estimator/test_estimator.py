@@ -100,13 +100,13 @@ def test_an_input_fn_that_shards_its_data_is_evaluated_and_predicted_whole(tmp_p
     assert len(list(estimator.predict(input_fn))) == 20
 
 
-@pytest.mark.parametrize("name", ["loss", "global_step"])
-def test_a_metric_under_a_name_of_the_estimator_is_refused(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(("name", "quoted"), [("loss", '"loss"'), ("global_step", "`global_step`")])
+def test_a_metric_under_a_name_of_the_estimator_is_refused(tmp_path: Path, name: str, quoted: str) -> None:
     def model_fn(features: Any, labels: Any, mode: str) -> tfe.EstimatorSpec:
         spec = linear_model_fn(features, labels, mode, {})
         return spec._replace(eval_metric_ops={name: tf.compat.v1.metrics.mean(spec.loss)})
 
-    with pytest.raises(ValueError, match=f'^Metric with name "{name}" is not allowed, because Estimator already'):
+    with pytest.raises(ValueError, match=f"^Metric with name {quoted} is not allowed, because Estimator already"):
         tfe.Estimator(model_fn, str(tmp_path)).evaluate(linear_input_fn)
 
 

@@ -177,3 +177,19 @@ def test_three_tasks_with_two_optimizers_keep_in_step(stack: ExitStack, tmp_path
     assert list(chief) == list(range(1, 21))
     assert chief == tasks["worker:0"].losses == tasks["worker:1"].losses
     assert chief[20] < chief[1]
+
+
+def test_the_chief_alone_starts_from_another_model_and_the_workers_from_what_it_has(
+    stack: ExitStack, tmp_path: Path
+) -> None:
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        tf.compat.v1.get_variable("weight", initializer=3.0)
+        session.run(tf.compat.v1.global_variables_initializer())
+        tf.compat.v1.train.Saver().save(session, str(tmp_path / "previous" / "model.ckpt"))
+    paths = {"chief:0": str(tmp_path / "previous"), "worker:0": "/nonexistent"}
+
+    tasks = start(stack, "warm", tmp_path / "model", workers=1, logs=tmp_path, **paths)
+
+    assert [task.wait() for task in tasks.values()] == [0, 0], outputs(tasks)
+    assert tasks["chief:0"].losses == tasks["worker:0"].losses == {1: 9.0}
+    assert tf.train.load_variable(str(tmp_path / "model"), "weight") == 3.0
