@@ -142,6 +142,23 @@ def test_an_export_is_invisible_to_a_server_until_it_is_whole(estimator: tfe.Est
     assert [each.name for each in tmp_path.iterdir()] == [Path(path.decode()).name]
 
 
+def test_two_exports_that_begin_in_one_second_do_not_share_a_directory(
+    estimator: tfe.Estimator, tmp_path: Path
+) -> None:
+    inner: list[bytes] = []
+
+    def exporting_receiver_fn() -> Any:
+        inner.append(estimator.export_saved_model(str(tmp_path), receiver_fn))
+        return receiver_fn()
+
+    outer = estimator.export_saved_model(str(tmp_path), exporting_receiver_fn)
+
+    assert sorted(each.name.encode() for each in tmp_path.iterdir()) == sorted(
+        Path(path.decode()).name.encode() for path in (outer, *inner)
+    )
+    assert outer not in inner
+
+
 def test_without_a_checkpoint_there_is_nothing_to_export(tmp_path: Path) -> None:
     estimator = tfe.Estimator(linear_model_fn, str(tmp_path / "model"), params={})
 

@@ -1,6 +1,7 @@
 """The export of a model as a SavedModel: one graph for each mode asked for, with the weights of one checkpoint."""
 
 import os
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -41,7 +42,7 @@ class SavedModelExport:
     model_dir: str
     config: RunConfig
     call_model_fn: Callable[[Any, Any, str], EstimatorSpec]
-    receiver_fns: Mapping[str, Callable[[], Any] | None]
+    receiver_fns: Mapping[str, Callable[[], Any]]
     checkpoint_path: str
     assets_extra: Mapping[str, str] | None = None
     as_text: bool = False
@@ -60,9 +61,7 @@ class SavedModelExport:
         modes = [mode for mode in _MODES if self.receiver_fns.get(mode)]
         if not modes:
             raise ValueError(f"No valid modes for exporting found. Got {self.receiver_fns.keys()}.")
-        final, temporary = _paths(export_dir_base)
-        # Raises if it is there: it is then another process's, which exports in the same second.
-        tf.io.gfile.mkdir(temporary)
+        final, temporary = _claimed_paths(export_dir_base)
         try:
             self._write(temporary, modes)
             tf.io.gfile.rename(temporary, final)
@@ -86,7 +85,7 @@ class SavedModelExport:
         if self.config.tf_random_seed is not None:
             _v1.set_random_seed(self.config.tf_random_seed)
         _v1.train.create_global_step()
-        receiver = _checked_fn(self.receiver_fns[mode])()
+        receiver = self.receiver_fns[mode]()
         spec = self.call_model_fn(receiver.features, getattr(receiver, "labels", None), mode)
         # The saver is also that of the SavedModel.
         saver = as_saver(spec.scaffold.saver) or _v1.train.Saver(sharded=True)
@@ -124,18 +123,26 @@ class SavedModelExport:
         checkpoints.restore(session, self.checkpoint_path)
 
 
-def _paths(export_dir_base: str | bytes | os.PathLike[str]) -> tuple[bytes, bytes]:
-    """The name of a new export, and the one it is written under: TensorFlow Serving passes over what is no number."""
+def _claimed_paths(export_dir_base: str | bytes | os.PathLike[str]) -> tuple[bytes, bytes]:
+    """The name of a new export, and the empty directory that it is written in, which a server passes over."""
     base = os.fsencode(export_dir_base)
     tf.io.gfile.makedirs(base)
-    final = export_utils.get_timestamped_export_dir(base)
-    return final, export_utils.get_temp_export_dir(final)
+    while True:
+        final = export_utils.get_timestamped_export_dir(base)
+        temporary = export_utils.get_temp_export_dir(final)
+        try:
+            _claim(temporary)
+        except FileExistsError:
+            time.sleep(1)  # another process exports in this second
+        else:
+            return final, temporary
 
 
-def _checked_fn(receiver_fn: Callable[[], Any] | None) -> Callable[[], Any]:
-    if receiver_fn is None:
-        raise ValueError("An input_receiver_fn must be defined.")
-    return receiver_fn
+def _claim(directory: bytes) -> None:
+    if b"://" not in directory:
+        os.mkdir(directory)
+    elif tf.io.gfile.exists(directory):  # TensorFlow's own mkdir does not tell
+        raise FileExistsError(directory)
 
 
 def _signatures(receiver: Any, spec: EstimatorSpec) -> dict[str, Any]:
