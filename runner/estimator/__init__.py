@@ -24,6 +24,7 @@ from runner.estimator.heads import (
 from runner.estimator.install import install
 from runner.estimator.model_fn import EstimatorSpec, ModeKeys
 from runner.estimator.out_of_scope import explain as _explain
+from runner.estimator.parsing import classifier_parse_example_spec, regressor_parse_example_spec
 from runner.estimator.run_config import RunConfig
 from runner.estimator.session_run_hooks import (
     CheckpointSaverHook,
@@ -89,8 +90,10 @@ __all__ = [
     "VocabInfo",
     "WarmStartSettings",
     "add_metrics",
+    "classifier_parse_example_spec",
     "export",
     "install",
+    "regressor_parse_example_spec",
     "train_and_evaluate",
 ]
 

@@ -4,6 +4,9 @@ from typing import Any
 
 import tensorflow as tf
 
+# TensorFlow exports the class of numeric columns under no name.
+from tensorflow.python.feature_column.feature_column_v2 import NumericColumn
+
 from runner.estimator.heads.agreement import with_equal_shapes
 
 __all__ = ["example_weights"]
@@ -42,7 +45,7 @@ def example_weights(features: Any, weight_column: Any, logits: Any, *, per_logit
 def _values(features: Any, column: Any) -> Any:
     if isinstance(column, str):
         column = tf.feature_column.numeric_column(column)
-    if not hasattr(column, "normalizer_fn"):  # what tells a numeric column, of the old kind or the new, from others
+    if not isinstance(column, NumericColumn):
         raise TypeError(f"Weight column must be either a string or NumericColumn. Given type: {type(column)}.")
     cache = tf.__internal__.feature_column.FeatureTransformationCache(features)
     weights = column.get_dense_tensor(cache, None)

@@ -17,6 +17,7 @@ from runner.estimator.heads import (
 )
 from runner.estimator.model_fn import EstimatorSpec, ModeKeys
 from runner.estimator.out_of_scope import explain as _explain
+from runner.estimator.parsing import classifier_parse_example_spec, regressor_parse_example_spec
 from runner.estimator.run_config import RunConfig
 from runner.estimator.session_run_hooks import (
     CheckpointSaverHook,
@@ -39,7 +40,7 @@ from runner.estimator.session_run_hooks import (
 )
 from runner.estimator.train_and_evaluate import train_and_evaluate
 from runner.estimator.train_spec import EvalSpec, TrainSpec
-from runner.estimator.v1 import experimental
+from runner.estimator.v1 import experimental, inputs
 from runner.estimator.warm_start import VocabInfo, WarmStartSettings
 
 __all__ = [
@@ -80,8 +81,11 @@ __all__ = [
     "TrainSpec",
     "VocabInfo",
     "WarmStartSettings",
+    "classifier_parse_example_spec",
     "experimental",
     "export",
+    "inputs",
+    "regressor_parse_example_spec",
     "train_and_evaluate",
 ]
 
