@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from google.protobuf import text_format
 
 from runner import estimator as tfe
 from runner.errors import CheckpointNotFoundError
@@ -70,8 +71,30 @@ def test_a_checkpoint_loads_with_tensorflows_own_tools(trained: Path) -> None:
     assert tf.train.latest_checkpoint(str(trained)) == f"{trained}/model.ckpt-200"
     assert reader.get_tensor("global_step") == 200
     assert reader.get_tensor("dnn/hiddenlayer_0/kernel").shape == (4, 10)
-    with tf.Graph().as_default():
-        assert tf.compat.v1.train.import_meta_graph(f"{trained}/model.ckpt-200.meta") is not None
+
+
+def test_a_meta_graph_restores_and_runs_without_the_code_of_the_model(trained: Path) -> None:
+    weights = tf.train.load_variable(str(trained), "dnn/logits/kernel")
+
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        saver = tf.compat.v1.train.import_meta_graph(f"{trained}/model.ckpt-200.meta")
+        saver.restore(session, f"{trained}/model.ckpt-200")
+        step = session.run(tf.compat.v1.train.get_global_step())
+        values = {each.op.name: session.run(each) for each in tf.compat.v1.trainable_variables()}
+
+    assert step == 200
+    np.testing.assert_array_equal(values["dnn/logits/kernel"], weights)
+    assert len(values) == 6
+
+
+def test_the_written_graph_is_the_graph_of_the_training(trained: Path) -> None:
+    graph_def = text_format.Parse((trained / "graph.pbtxt").read_text(), tf.compat.v1.GraphDef())
+
+    with tf.Graph().as_default() as graph:
+        tf.graph_util.import_graph_def(graph_def, name="")
+
+    assert graph.get_operation_by_name("dnn/logits/kernel").type == "VarHandleOp"
+    assert graph.get_operation_by_name("save/restore_all").type == "NoOp"
 
 
 def test_evaluation_returns_and_writes_the_metrics(model_dir: Path) -> None:
