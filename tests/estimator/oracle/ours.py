@@ -16,9 +16,9 @@ __all__ = ["ask", "with_v1_optimizer"]
 
 def ask(do: str, model_dir: Path, *, model: str | Model | Custom = "", **arguments: Any) -> Any:
     """What a command of tests.estimator.oracle.commands returns."""
-    if do == "read":
-        return commands.read(str(model_dir))
     command: Callable[..., Any] = getattr(commands, do)
+    if do in ("read", "serve"):
+        return command(str(model_dir))
     library = Library(tfe, None, tf_keras.optimizers.legacy)
     return command(MODELS[model] if isinstance(model, str) else model, library, str(model_dir), **arguments)
 

@@ -14,7 +14,9 @@ _WITH_MODEL: dict[str, Callable[..., Any]] = {
     "train": commands.train,
     "evaluate": commands.evaluate,
     "predict": commands.predict,
+    "export": commands.export,
 }
+_WITHOUT_MODEL: dict[str, Callable[..., Any]] = {"read": commands.read, "serve": commands.serve}
 
 
 def main() -> None:
@@ -22,8 +24,8 @@ def main() -> None:
     for line in sys.stdin:
         arguments = json.loads(line)
         do = arguments.pop("do")
-        if do == "read":
-            answer = commands.read(**arguments)
+        if do in _WITHOUT_MODEL:
+            answer = _WITHOUT_MODEL[do](arguments["model_dir"])
         else:
             answer = _WITH_MODEL[do](MODELS[arguments.pop("model")], library, **arguments)
         sys.stdout.write(json.dumps(answer) + "\n")
