@@ -7,7 +7,14 @@ from typing import TYPE_CHECKING, NoReturn
 
 from runner.estimator import export
 from runner.estimator.add_metrics import add_metrics
-from runner.estimator.canned.dnn import DNNClassifier
+from runner.estimator.canned.baseline import BaselineClassifier, BaselineEstimator, BaselineRegressor
+from runner.estimator.canned.dnn import DNNClassifier, DNNEstimator, DNNRegressor
+from runner.estimator.canned.dnn_linear_combined import (
+    DNNLinearCombinedClassifier,
+    DNNLinearCombinedEstimator,
+    DNNLinearCombinedRegressor,
+)
+from runner.estimator.canned.linear import LinearClassifier, LinearEstimator, LinearRegressor
 from runner.estimator.estimator import Estimator
 from runner.estimator.experiment import Experiment
 from runner.estimator.export.exporters import BestExporter, Exporter, FinalExporter, LatestExporter
@@ -50,11 +57,19 @@ from runner.estimator.train_spec import EvalSpec, TrainSpec
 from runner.estimator.warm_start import VocabInfo, WarmStartSettings
 
 __all__ = [
+    "BaselineClassifier",
+    "BaselineEstimator",
+    "BaselineRegressor",
     "BestExporter",
     "BinaryClassHead",
     "CheckpointSaverHook",
     "CheckpointSaverListener",
     "DNNClassifier",
+    "DNNEstimator",
+    "DNNLinearCombinedClassifier",
+    "DNNLinearCombinedEstimator",
+    "DNNLinearCombinedRegressor",
+    "DNNRegressor",
     "Estimator",
     "EstimatorSpec",
     "EvalSpec",
@@ -66,6 +81,9 @@ __all__ = [
     "GlobalStepWaiterHook",
     "Head",
     "LatestExporter",
+    "LinearClassifier",
+    "LinearEstimator",
+    "LinearRegressor",
     "LoggingTensorHook",
     "LogisticRegressionHead",
     "ModeKeys",

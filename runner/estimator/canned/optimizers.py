@@ -5,6 +5,9 @@ from typing import Any
 
 import tensorflow as tf
 import tf_keras
+from tensorflow.python.eager import context
+
+from runner.estimator.canned.keras_optimizers import is_keras_optimizer, translate
 
 __all__ = ["OPTIMIZER_NAMES", "make_optimizer", "minimize"]
 
@@ -23,8 +26,9 @@ def make_optimizer(optimizer: Any, *, learning_rate: float) -> Any:
     """An optimizer of its own for one graph.
 
     Args:
-        optimizer: A name of OPTIMIZER_NAMES, an optimizer, or a callable that returns one; called in the graph, so that
-            a learning rate may be a tensor that depends on the global step.
+        optimizer: A name of OPTIMIZER_NAMES, an optimizer of tf_keras.optimizers, tf.compat.v1.train or Keras 3, or a
+            callable that returns one; called in the graph, so that a learning rate may be a tensor that depends on the
+            global step.
         learning_rate: For names only.
 
     Returns:
@@ -41,20 +45,36 @@ def make_optimizer(optimizer: Any, *, learning_rate: float) -> Any:
         return OPTIMIZER_NAMES[optimizer](learning_rate=learning_rate)
     if isinstance(optimizer, _legacy.Optimizer):
         return _copy(optimizer)
-    if isinstance(optimizer, tf.compat.v1.train.Optimizer):
+    if is_keras_optimizer(optimizer):
+        return translate(optimizer)
+    if callable(optimizer):
+        optimizer = _made_by(optimizer)
+    if isinstance(optimizer, (_legacy.Optimizer, tf.compat.v1.train.Optimizer)):
         return optimizer
-    made = optimizer() if callable(optimizer) else optimizer
+    raise ValueError(
+        f"The given object is not a tf.keras.optimizers.Optimizer instance. Given: {optimizer}. Use a name, an "
+        "optimizer of tf_keras.optimizers, tf.compat.v1.train or Keras 3, or a callable that makes one."
+    )
+
+
+def _made_by(factory: Callable[[], Any]) -> Any:
+    """What the callable makes in the graph; an optimizer that has to be translated is made once more outside of it."""
+    graph = tf.compat.v1.get_default_graph()
+    before = {key: graph.get_collection(key) for key in graph.get_all_collection_keys()}
+    made = factory()
+    if is_keras_optimizer(made):
+        # Its variables are none of the model, and must not be saved with it.
+        for key in graph.get_all_collection_keys():
+            graph.get_collection_ref(key)[:] = before.get(key, [])
+        with context.eager_mode():
+            made = factory()
+        return translate(made)
     if isinstance(made, _legacy.Optimizer) and not _is_of_this_graph(made):
         raise ValueError(
             f"The callable given as the optimizer returned one that another graph, or eager code, has used: {made}. "
             "Let it make a new one in every call, or give the optimizer itself."
         )
-    if isinstance(made, (_legacy.Optimizer, tf.compat.v1.train.Optimizer)):
-        return made
-    raise ValueError(
-        f"The given object is not an Optimizer that works in a graph. Given: {made}. "
-        "Use a name, a tf_keras.optimizers.legacy optimizer, or a tf.compat.v1.train optimizer."
-    )
+    return made
 
 
 def _is_of_this_graph(optimizer: Any) -> bool:
@@ -82,14 +102,21 @@ def _plain(optimizer: Any, name: str) -> Any:
     return optimizer._serialize_hyperparameter(name) if isinstance(value, tf.Variable) else value  # noqa: SLF001
 
 
-def minimize(optimizer: Any, loss: Any, variables: list[Any]) -> Any:
+def minimize(optimizer: Any, loss: Any, variables: list[Any], *, counts_steps: bool = True) -> Any:
     """The op of one training step: updates the variables, and then global_step.
 
     Names of slots and hyper-parameters begin with the name scope of the caller: `training/<Optimizer>/...`.
+
+    Args:
+        optimizer: What make_optimizer returned.
+        loss: Scalar.
+        variables: What to update.
+        counts_steps: Whether to add 1 to global_step; else the optimizer has a counter `iter` of its own, for one of
+            several optimizers in one step.
     """
-    global_step = tf.compat.v1.train.get_global_step()
+    global_step = tf.compat.v1.train.get_global_step() if counts_steps else None
     if isinstance(optimizer, tf.compat.v1.train.Optimizer):
         return optimizer.minimize(loss, global_step=global_step, var_list=variables)
-    if not any(variable is global_step for variable in optimizer.variables()):  # else the callable did it
-        optimizer.iterations = global_step
+    if global_step is not None and not any(variable is global_step for variable in optimizer.variables()):
+        optimizer.iterations = global_step  # unless the callable did it
     return optimizer.get_updates(loss, variables)[0]
