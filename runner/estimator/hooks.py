@@ -4,6 +4,7 @@ All of them see `step`, the global_step after the update of the same run, so tha
 """
 
 import logging
+import math
 import os
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,12 +14,14 @@ import tensorflow as tf
 from runner.checkpoint.saver import Checkpoints
 from runner.estimator.events import EventFile, write_graph
 from runner.estimator.schedule import Schedule
+from runner.estimator.step_hook import StepHook
 
 __all__ = [
     "CheckpointHook",
     "GraphHook",
     "IteratorHook",
     "LossHook",
+    "NanHook",
     "ProgressHook",
     "StepRateHook",
     "StopHook",
@@ -39,7 +42,7 @@ _STUCK_STEP = (
 )
 
 
-class _StepHook(tf.compat.v1.train.SessionRunHook):
+class _FetchingStepHook(StepHook):
     """A hook that fetches the step; subclasses get it in `after_step`."""
 
     def __init__(self, step: Any) -> None:
@@ -56,7 +59,7 @@ class _StepHook(tf.compat.v1.train.SessionRunHook):
         raise NotImplementedError
 
 
-class IteratorHook(tf.compat.v1.train.SessionRunHook):
+class IteratorHook(StepHook):
     """Initializes the iterator of the input once tables and variables, which its pipeline may use, are ready."""
 
     def __init__(self, initializer: Any) -> None:
@@ -66,7 +69,15 @@ class IteratorHook(tf.compat.v1.train.SessionRunHook):
         session.run(self._initializer)
 
 
-class StopHook(_StepHook):
+class NanHook(tf.compat.v1.train.NanTensorHook, StepHook):
+    """Ends a training whose loss is not a number with NanLossDuringTrainingError."""
+
+    def passed_over(self, runs: int, step: int, loss: Any) -> None:  # noqa: ARG002 - signature of the base
+        if runs:
+            self.after_run(None, _v1.train.SessionRunValues(loss, options=None, run_metadata=None))
+
+
+class StopHook(_FetchingStepHook):
     """Asks for the end at a step.
 
     Args:
@@ -84,12 +95,15 @@ class StopHook(_StepHook):
         if self._steps is not None:
             self._last_step = int(session.run(_v1.train.get_global_step())) + self._steps
 
+    def next_due(self, step: int) -> float:
+        return math.inf if self._last_step is None else max(self._last_step, step + 1)
+
     def after_step(self, run_context: Any, step: int) -> None:
         if self._last_step is not None and step >= self._last_step:
             run_context.request_stop()
 
 
-class CheckpointHook(_StepHook):
+class CheckpointHook(_FetchingStepHook):
     """Saves after the first iteration, by schedule, and at the end. Chief only.
 
     Args:
@@ -134,6 +148,9 @@ class CheckpointHook(_StepHook):
             directory, name = os.path.split(self._graph_path)
             tf.io.write_graph(graph_def, directory, name)
 
+    def next_due(self, step: int) -> float:
+        return step + 1 if self._save_next else self._schedule.next_due(step)
+
     def after_step(self, run_context: Any, step: int) -> None:
         is_due = self._schedule.is_due(step)
         if is_due:
@@ -169,12 +186,15 @@ class CheckpointHook(_StepHook):
         return any(stops)
 
 
-class LossHook(tf.compat.v1.train.SessionRunHook):
+class LossHook(StepHook):
     """Logs `loss = ..., step = ...` at the first iteration and every `every_steps` after it."""
 
     def __init__(self, step: Any, loss: Any, *, every_steps: int) -> None:
         self._fetches = {"step": step, "loss": loss}
         self._schedule = Schedule(every_steps=every_steps)
+
+    def next_due(self, step: int) -> float:
+        return self._schedule.next_due(step)
 
     def before_run(self, run_context: Any) -> Any:  # noqa: ARG002 - signature of the base
         return _v1.train.SessionRunArgs(self._fetches)
@@ -189,7 +209,7 @@ class LossHook(tf.compat.v1.train.SessionRunHook):
             _logger.info("loss = %s, step = %s", loss, step)
 
 
-class StepRateHook(_StepHook):
+class StepRateHook(_FetchingStepHook):
     """Logs and writes `global_step/sec` every `every_steps` steps. Chief only.
 
     It also warns of a global_step that stays the same for as many runs, and for more than an optimizer that accumulates
@@ -207,11 +227,18 @@ class StepRateHook(_StepHook):
         self._last_step: int | None = None
         self._runs_at_step = 0
 
-    def after_step(self, run_context: Any, step: int) -> None:  # noqa: ARG002 - signature of the base
-        self._runs_at_step = self._runs_at_step + 1 if step == self._last_step else 0
-        if self._runs_at_step and self._runs_at_step % self._warn_every_runs == 0:
+    def next_due(self, step: int) -> float:
+        return self._schedule.next_due(step)
+
+    def passed_over(self, runs: int, step: int, loss: Any) -> None:  # noqa: ARG002 - signature of the base
+        before = self._runs_at_step // self._warn_every_runs
+        self._runs_at_step = self._runs_at_step + runs if step == self._last_step else 0
+        for _ in range(before, self._runs_at_step // self._warn_every_runs):
             _logger.warning(_STUCK_STEP, step, self._last_step)
         self._last_step = step
+
+    def after_step(self, run_context: Any, step: int) -> None:  # noqa: ARG002 - signature of the base
+        self.passed_over(1, step, None)
         if self._schedule.is_due(step) and (elapsed := self._schedule.mark(step)):
             rate = elapsed[0] / max(elapsed[1], 1e-9)
             self._events.writer.add_summary(
@@ -220,7 +247,7 @@ class StepRateHook(_StepHook):
             _logger.info("%s: %g", self._TAG, rate)
 
 
-class SummaryHook(tf.compat.v1.train.SessionRunHook):
+class SummaryHook(StepHook):
     """Writes the summaries of the graph at the first iteration and every `every_steps` after it. Chief only.
 
     Args:
@@ -237,6 +264,12 @@ class SummaryHook(tf.compat.v1.train.SessionRunHook):
         self._schedule = Schedule(every_steps=every_steps)
         self._events = events
         self._last_step: int | None = None
+
+    def next_due(self, step: int) -> float:
+        return self._schedule.next_due(step)
+
+    def passed_over(self, runs: int, step: int, loss: Any) -> None:  # noqa: ARG002 - signature of the base
+        self._last_step = step
 
     def before_run(self, run_context: Any) -> Any:  # noqa: ARG002 - signature of the base
         fetches = {"step": self._step}
@@ -257,7 +290,7 @@ class SummaryHook(tf.compat.v1.train.SessionRunHook):
             self._events.writer.flush()
 
 
-class GraphHook(tf.compat.v1.train.SessionRunHook):
+class GraphHook(StepHook):
     """Writes the graph into the events. Chief only."""
 
     def __init__(self, events: EventFile, scaffold: Any) -> None:
@@ -274,7 +307,7 @@ def publish_progress(step: Any, loss: Any) -> None:
     _v1.add_to_collection(_LOSS_COLLECTION, loss)
 
 
-class ProgressHook(tf.compat.v1.train.SessionRunHook):
+class ProgressHook(StepHook):
     """Tells a callback how far a training is.
 
     Args:
@@ -295,6 +328,12 @@ class ProgressHook(tf.compat.v1.train.SessionRunHook):
         self._on_ready = on_ready
         self._schedule = Schedule(every_secs=every_secs)
         self._last: tuple[int, float] | None = None
+
+    def next_due(self, step: int) -> float:
+        return self._schedule.next_due(step)
+
+    def passed_over(self, runs: int, step: int, loss: Any) -> None:  # noqa: ARG002 - signature of the base
+        self._last = step, float(loss)
 
     def begin(self) -> None:
         self._fetches = {

@@ -1,5 +1,6 @@
 """When something that happens every N steps, or every N seconds, is due."""
 
+import math
 import time
 from collections.abc import Callable
 
@@ -37,6 +38,12 @@ class Schedule:
         if self._every_steps:
             return step >= last_step + self._every_steps
         return self._clock() >= last_time + (self._every_secs or 0)
+
+    def next_due(self, step: int) -> float:
+        """The first step after `step` at which it is due; infinity if the clock alone decides, and it is not yet time."""
+        if self._every_steps and self._marked is not None:
+            return max(self._marked[0] + self._every_steps, step + 1)
+        return step + 1 if self.is_due(step) else math.inf
 
     def mark(self, step: int) -> tuple[int, float] | None:
         """Counts the interval from here.

@@ -1,11 +1,15 @@
 """One session with hooks: the order in which a graph is finished, a session made ready, and hooks are told."""
 
 import contextlib
+import math
 from collections.abc import Callable, Sequence
 from types import TracebackType
 from typing import Any, Self
 
 import tensorflow as tf
+
+from runner.estimator.prepared import PreparedRuns
+from runner.estimator.step_hook import StepHook
 
 __all__ = ["HookedSession", "create_session"]
 
@@ -61,6 +65,7 @@ class HookedSession:
     def __init__(self, session: Any, hooks: Sequence[Any]) -> None:
         self.session = session
         self._hooks = list(hooks)
+        self._prepared = PreparedRuns(session)
         self._should_stop = False
         self._coordinator = _v1.train.Coordinator(clean_stop_exception_types=_END_OF_INPUT)
 
@@ -91,34 +96,33 @@ class HookedSession:
     def _run(self, fetches: Any) -> Any:
         context = _v1.train.SessionRunContext(original_args=_v1.train.SessionRunArgs(fetches), session=self.session)
         options, metadata = _v1.RunOptions(), _v1.RunMetadata()
-        requests = self._requests(context, options)
+        requests = {hook: args for hook in self._hooks if (args := hook.before_run(context)) is not None}
         feeds: dict[Any, Any] = {}
         for args in requests.values():
             _merge_feeds(feeds, args.feed_dict or {})
-        results = self.session.run(
-            {
-                "caller": fetches,
-                "hooks": [args.fetches if args.fetches is not None else [] for args in requests.values()],
-            },
-            feed_dict=feeds or None,
-            options=options,
-            run_metadata=metadata,
-        )
-        values = dict(zip(requests, results["hooks"], strict=True))
+            if args.options is not None:
+                options.MergeFrom(args.options)
+        wanted = [fetches, [args.fetches if args.fetches is not None else [] for args in requests.values()]]
+        if feeds or options.ByteSize():
+            results = self.session.run(wanted, feed_dict=feeds, options=options, run_metadata=metadata)
+        else:
+            results = self._prepared.run(wanted)
+        values = dict(zip(requests, results[1], strict=True))
         for hook in self._hooks:
             run_values = _v1.train.SessionRunValues(values.get(hook), options=options, run_metadata=metadata)
             hook.after_run(context, run_values)
         self._should_stop = self._should_stop or context.stop_requested
-        return results["caller"]
+        return results[0]
 
-    def _requests(self, context: Any, options: Any) -> dict[Any, Any]:
-        requests = {}
+    def next_due(self, step: int) -> float:
+        """The first step after `step` whose run has to pass the hooks; infinity if none of them waits for one."""
+        return min((_next_due(hook, step) for hook in self._hooks), default=math.inf)
+
+    def pass_over(self, runs: int, step: int, loss: Any) -> None:
+        """Tells the hooks of runs that did not pass them; see StepHook.passed_over."""
         for hook in self._hooks:
-            if (args := hook.before_run(context)) is not None:
-                requests[hook] = args
-                if args.options is not None:
-                    options.MergeFrom(args.options)
-        return requests
+            if isinstance(hook, StepHook):
+                hook.passed_over(runs, step, loss)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
@@ -139,6 +143,14 @@ class HookedSession:
         with contextlib.suppress(*_END_OF_INPUT, tf.errors.CancelledError):
             self._coordinator.join(stop_grace_period_secs=_STOP_GRACE_SECS, ignore_live_threads=True)
         self.session.close()
+
+
+def _next_due(hook: Any, step: int) -> float:
+    if isinstance(hook, StepHook):
+        return hook.next_due(step)
+    base = _v1.train.SessionRunHook
+    overrides = type(hook).before_run is not base.before_run or type(hook).after_run is not base.after_run
+    return step + 1 if overrides else math.inf
 
 
 def _merge_feeds(feeds: dict[Any, Any], more: dict[Any, Any]) -> None:

@@ -18,6 +18,7 @@ from runner.estimator.hooks import (
     CheckpointHook,
     GraphHook,
     LossHook,
+    NanHook,
     StepRateHook,
     StopHook,
     SummaryHook,
@@ -29,6 +30,7 @@ from runner.estimator.replicas import Replicas, replicas_of
 from runner.estimator.run_config import RunConfig
 from runner.estimator.schedule import Schedule
 from runner.estimator.session import HookedSession, create_session
+from runner.estimator.step_loop import StepLoop
 from runner.estimator.warm_start import WarmStartSettings, warm_start
 
 __all__ = ["Training"]
@@ -108,7 +110,7 @@ class Training:
         self._stack.callback(session.close)
         if replicas.is_chief:
             self._stack.enter_context(events)
-        return _loop(HookedSession(session, hooks), spec.train_op, loss)
+        return StepLoop(HookedSession(session, hooks), train_op=spec.train_op, loss=loss, step=step).run()
 
     def _batch(self, replicas: Replicas) -> Batch:
         """The input, built under the seed that all replicas share and before anything in which they differ."""
@@ -148,7 +150,7 @@ class Training:
         return spec, loss
 
     def _hooks(self, spec: EstimatorSpec, batch: Batch, *, step: Any, loss: Any, is_chief: bool) -> list[Any]:
-        hooks = [*batch.hooks, _v1.train.NanTensorHook(loss), *self.hooks, *spec.training_hooks]
+        hooks = [*batch.hooks, NanHook(loss), *self.hooks, *spec.training_hooks]
         if not is_chief:  # the chief alone writes checkpoints, whoever brings the hook
             hooks = [hook for hook in hooks if not isinstance(hook, _v1.train.CheckpointSaverHook)]
         if self.steps is not None or self.max_steps is not None:
@@ -251,10 +253,3 @@ def _open_session(config: RunConfig, replicas: Replicas, scaffold: Any, checkpoi
     restore = None if prefix is None else functools.partial(checkpoints.restore, prefix=prefix)
     return create_session(scaffold, restore=restore, config=config.session_config)
 
-
-def _loop(session: HookedSession, train_op: Any, loss: Any) -> float | None:
-    value = None
-    with session:
-        while not session.should_stop():
-            _, value = session.run([train_op, loss])
-    return value
