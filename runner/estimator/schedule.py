@@ -40,7 +40,7 @@ class Schedule:
         return self._clock() >= last_time + (self._every_secs or 0)
 
     def next_due(self, step: int) -> float:
-        """The first step after `step` at which it is due; infinity if the clock alone decides, and it is not yet time."""
+        """The first step after `step` at which it is due; infinity if only the clock knows, and it is not yet time."""
         if self._every_steps and self._marked is not None:
             return max(self._marked[0] + self._every_steps, step + 1)
         return step + 1 if self.is_due(step) else math.inf

@@ -38,4 +38,3 @@ class StepHook(tf.compat.v1.train.SessionRunHook):
             step: The global_step that they reached.
             loss: The loss of the last of them.
         """
-

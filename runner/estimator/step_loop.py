@@ -9,7 +9,7 @@ from runner.estimator.session import HookedSession
 __all__ = ["StepLoop"]
 
 _BURST_SECS = 0.05
-"""How long steps pass no hook at most, for the sake of hooks that go by the clock and of threads that ask for the end."""
+"""How long steps pass no hook at most: hooks may go by the clock, and threads may ask for the end."""
 
 
 class StepLoop:
@@ -65,7 +65,7 @@ class StepLoop:
                 runs += 1
                 # A model_fn may count more than one step in a run, or none in some runs.
                 self._stride, step = max(self._stride, int(reached) - step), int(reached)
-                if self._loss != self._loss:  # noqa: PLR0124 - not a number
+                if self._loss != self._loss:
                     break
         finally:
             self._session.pass_over(runs, step, self._loss)

@@ -252,4 +252,3 @@ def _open_session(config: RunConfig, replicas: Replicas, scaffold: Any, checkpoi
         checkpoints.verify(prefix, training=True)
     restore = None if prefix is None else functools.partial(checkpoints.restore, prefix=prefix)
     return create_session(scaffold, restore=restore, config=config.session_config)
-
