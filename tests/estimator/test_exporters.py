@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tensorflow as tf
 
 from runner import estimator as tfe
 from tests.estimator.data import linear_input_fn, linear_model_fn
@@ -226,3 +227,28 @@ def test_a_failed_export_is_tried_again_for_the_same_result(estimator: tfe.Estim
         export(exporter, estimator, {"loss": 1.0})
 
     assert export(exporter, estimator, {"loss": 1.0}) is not None
+
+
+def test_train_and_evaluate_runs_all_of_them(tmp_path: Path, info_log: pytest.LogCaptureFixture) -> None:
+    model_dir = tmp_path / "model"
+    config = tfe.RunConfig(save_checkpoints_steps=5)
+    estimator = tfe.Estimator(linear_model_fn, str(model_dir), config=config, params={})
+    exporters = [
+        tfe.LatestExporter("latest", receiver_fn),
+        tfe.BestExporter("best", receiver_fn),
+        tfe.FinalExporter("final", receiver_fn),
+    ]
+    eval_spec = tfe.EvalSpec(linear_input_fn, exporters=exporters, start_delay_secs=0, throttle_secs=0)
+
+    result = tfe.train_and_evaluate(estimator, tfe.TrainSpec(linear_input_fn, max_steps=10), eval_spec)
+
+    assert result is not None
+    metrics, paths = result
+    assert metrics == {"loss": pytest.approx(0.0, abs=1e-4), "global_step": 10}
+    assert [Path(path.decode()).parent for path in paths or []] == [
+        model_dir / "export" / name for name in ("latest", "best", "final")
+    ]
+    assert [len(exports_of(exporter, estimator)) for exporter in exporters] == [2, 2, 1]
+    assert info_log.messages.count("Performing best model export.") == 2
+    weights = [tf.train.load_variable(f"{path.decode()}/variables/variables", "weight") for path in paths or []]
+    assert weights == [tf.train.load_variable(str(model_dir), "weight")] * 3
