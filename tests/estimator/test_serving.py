@@ -2,6 +2,7 @@
 
 import base64
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from runner import estimator as tfe
 from tests.estimator.data import linear_input_fn, linear_model_fn
 
 SERVER = Path(__file__).with_name("serving.py")
+DOCUMENT = Path(__file__).parents[2] / "docs" / "exports.md"
 TIMEOUT_SECS = 120
 X = np.array([[0.5, -1.0], [1.0, 2.0], [0.0, 0.0]], np.float32)
 CATS = ["tabby", "lion", "unknown"]
@@ -91,3 +93,16 @@ def test_exports_answer_as_predict_does_without_this_package_and_where_they_were
     assert predict["classes"] == [[each["classes"][0].decode()] for each in expected]
     weight = tf.train.load_variable(linear.model_dir, "weight")
     assert from_custom["y"] == pytest.approx(weight * X[:, 0])
+
+
+def test_the_example_of_the_documentation_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cats.txt").write_text("tabby\nlion\n")
+    classifier, columns = classifier_of(tmp_path / "classifier", tmp_path / "cats.txt")
+    (code,) = re.findall(r"```python\n(.*?)```", DOCUMENT.read_text(encoding="utf-8"), re.DOTALL)
+    names = {"tf": tf, "tfe": tfe, "classifier": classifier, "columns": columns, "example": _example(X[0], CATS[0])}
+
+    exec(code, names)
+
+    assert re.fullmatch(rb"export/\d{10}", names["path"])
+    assert names["answer"]["scores"].numpy()[0] == pytest.approx(next(classifier.predict(input_fn))["probabilities"])
