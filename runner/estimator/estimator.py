@@ -19,7 +19,7 @@ from runner.estimator.arguments import (
 )
 from runner.estimator.evaluation import Evaluation
 from runner.estimator.export.saved_model import SavedModelExport
-from runner.estimator.keras_guard import refusing_keras
+from runner.estimator.keras_guard import guarding_keras
 from runner.estimator.model_fn import EstimatorSpec, ModeKeys
 from runner.estimator.prediction import Prediction
 from runner.estimator.run_config import RunConfig
@@ -365,7 +365,7 @@ class Estimator:
         if "labels" not in takes and labels is not None:
             raise ValueError("model_fn does not take labels, but input_fn returns labels.")
         _logger.info("Calling model_fn.")
-        with refusing_keras():
+        with guarding_keras():
             spec = self._model_fn(
                 features=features, **{name: value for name, value in available.items() if name in takes}
             )

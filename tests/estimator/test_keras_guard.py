@@ -11,7 +11,7 @@ import tensorflow as tf
 import tf_keras
 
 from runner import estimator as tfe
-from runner.estimator.keras_guard import refusing_keras
+from runner.estimator.keras_guard import guarding_keras
 
 
 def input_fn() -> tf.data.Dataset:
@@ -47,13 +47,36 @@ class Own(keras.layers.Dense):
     """A layer of the user."""
 
 
+class Composed(keras.layers.Layer):
+    """A layer of the user that makes another one when it is called."""
+
+    def call(self, inputs: Any) -> Any:
+        return keras.layers.Dense(1)(inputs)
+
+
+def built() -> Any:
+    layer = keras.layers.Dense(1)
+    layer.build((None, 1))
+    return layer
+
+
+def functional() -> Any:
+    inputs = keras.Input((1,))
+    return keras.Model(inputs, keras.layers.Dense(1)(inputs))
+
+
 @pytest.mark.parametrize(
     ("layer", "replacement"),
     [
         (lambda: keras.layers.Dense(1), "tf_keras.layers.Dense"),
+        (built, "tf_keras.layers.Dense"),
         (lambda: keras.layers.Dropout(0.5), "tf_keras.layers.Dropout"),
+        (keras.layers.BatchNormalization, "tf_keras.layers.BatchNormalization"),
+        (Composed, "tf_keras.layers.Layer"),
+        (functional, "tf_keras.layers.Dense"),
         (lambda: Own(1), "tf_keras.layers.Dense"),
         (lambda: keras.Sequential([keras.layers.Dense(1)]), "tf_keras.Sequential"),
+        (lambda: keras.Sequential([keras.layers.Dropout(0.5)]), "tf_keras.Sequential"),
     ],
 )
 def test_a_layer_of_keras_3_is_refused_with_its_replacement(tmp_path: Path, layer: Any, replacement: str) -> None:
@@ -64,6 +87,27 @@ def test_a_layer_of_keras_3_is_refused_with_its_replacement(tmp_path: Path, laye
             call(input_fn)
 
     assert not (tmp_path / "model").exists()
+
+
+@pytest.mark.parametrize(
+    "layer",
+    [
+        keras.layers.Flatten,
+        lambda: keras.layers.Reshape((4,)),
+        lambda: keras.layers.Activation("relu"),
+        lambda: keras.layers.Dropout(0.0),
+        lambda: keras.layers.Permute((2, 1)),
+        lambda: keras.Sequential([keras.layers.MaxPooling1D(2), keras.layers.Softmax()]),
+    ],
+)
+def test_a_layer_of_keras_3_without_state_does_in_a_graph_what_it_does_outside(layer: Callable[[], Any]) -> None:
+    values = tf.reshape(tf.range(8.0), [2, 2, 2]) - 4.0
+    expected = layer()(values).numpy()
+
+    with tf.Graph().as_default(), guarding_keras(), tf.compat.v1.Session() as session:
+        actual = session.run(layer()(tf.compat.v1.placeholder_with_default(values.numpy(), [None, 2, 2])))
+
+    assert actual.tolist() == expected.tolist()
 
 
 @pytest.mark.parametrize(
@@ -86,7 +130,7 @@ def test_an_optimizer_that_is_not_legacy_is_refused_with_its_replacement(
 
 
 def test_apply_of_keras_3_is_refused_too() -> None:
-    with refusing_keras(), pytest.raises(ValueError, match=r"tf_keras\.optimizers\.legacy\.SGD"):
+    with guarding_keras(), pytest.raises(ValueError, match=r"tf_keras\.optimizers\.legacy\.SGD"):
         keras.optimizers.SGD(0.1).apply([], [])
 
 
@@ -122,7 +166,7 @@ def test_another_thread_uses_keras_meanwhile_and_guards_may_overlap() -> None:
     entered, leave = threading.Event(), threading.Event()
 
     def hold() -> None:
-        with refusing_keras():
+        with guarding_keras():
             entered.set()
             leave.wait()
 
@@ -131,10 +175,10 @@ def test_another_thread_uses_keras_meanwhile_and_guards_may_overlap() -> None:
     entered.wait()
     try:
         assert keras.layers.Dense(1)(tf.ones([1, 1])).shape == (1, 1)
-        with refusing_keras():
+        with guarding_keras():
             leave.set()
             thread.join()
-            with refusing_keras(), pytest.raises(ValueError, match="Keras 3"):
+            with guarding_keras(), pytest.raises(ValueError, match="Keras 3"):
                 keras.layers.Dense(1)(tf.ones([1, 1]))
             with pytest.raises(ValueError, match="Keras 3"):
                 keras.layers.Dense(1)(tf.ones([1, 1]))
