@@ -5,7 +5,7 @@ Importing it loads TensorFlow.
 
 from typing import TYPE_CHECKING, NoReturn
 
-from runner.estimator import export
+from runner.estimator import experimental, export
 from runner.estimator.add_metrics import add_metrics
 from runner.estimator.canned.baseline import BaselineClassifier, BaselineEstimator, BaselineRegressor
 from runner.estimator.canned.dnn import DNNClassifier, DNNEstimator, DNNRegressor
@@ -109,6 +109,7 @@ __all__ = [
     "WarmStartSettings",
     "add_metrics",
     "classifier_parse_example_spec",
+    "experimental",
     "export",
     "install",
     "regressor_parse_example_spec",

@@ -14,9 +14,9 @@ __all__ = ["install"]
 _LEGACY_KERAS = "TF_USE_LEGACY_KERAS"
 
 _NAMESPACES = (
-    ("tensorflow.estimator", "runner.estimator", ("export",)),
+    ("tensorflow.estimator", "runner.estimator", ("experimental", "export")),
     ("tensorflow.compat.v1.estimator", "runner.estimator.v1", ("experimental", "export", "inputs")),
-    ("tensorflow.compat.v2.estimator", "runner.estimator", ("export",)),
+    ("tensorflow.compat.v2.estimator", "runner.estimator", ("experimental", "export")),
 )
 """Where TensorFlow had it, which module it is here, and what of that are namespaces too."""
 

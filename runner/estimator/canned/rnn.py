@@ -213,7 +213,8 @@ class _Network:
                 _v1.summary.histogram("sequence_length", lengths)
                 if self._context is not None:
                     inputs = _with_context(inputs, self._context(features, training=training))
-            mask = tf.sequence_mask(lengths)
+            # As wide as the inputs, which may be padded beyond the longest sequence of the batch.
+            mask = tf.sequence_mask(lengths, maxlen=tf.shape(inputs)[1])
             return self._logits(self._rnn(inputs, mask=mask, training=training)), mask
 
 
@@ -237,7 +238,7 @@ def _cell(units: int, cell_type: Any) -> Any:
     if isinstance(cell_type, str) and cell_type in _CELLS:
         return _CELLS[cell_type](units, **_initializers())
     if not callable(cell_type):
-        raise ValueError(
+        raise ValueError(  # noqa: TRY004 - the original raises it
             "`cell_type` should be a class producing a RNN cell, or a string specifying the cell type. "
             f"Supported strings are: {list(_CELLS)}."
         )

@@ -7,6 +7,7 @@ from typing import Any
 import tensorflow as tf
 
 from runner.estimator.heads.head import Head
+from runner.estimator.heads.multi_head import MultiHead
 from runner.estimator.model_fn import EstimatorSpec, ModeKeys
 
 __all__ = ["SequentialHead", "SequentialHeadWrapper"]
@@ -44,8 +45,8 @@ class SequentialHeadWrapper(SequentialHead):
     ) -> None:
         if not isinstance(sequence_length_mask, str):
             raise TypeError(f"`sequence_mask` column must be a string. Given type: {type(sequence_length_mask)}.")
-        if type(static_head).__name__ == "MultiHead":
-            raise ValueError("`MultiHead` is not supported with `SequentialHeadWrapper`.")
+        if isinstance(static_head, MultiHead):
+            raise ValueError("`MultiHead` is not supported with `SequentialHeadWrapper`.")  # noqa: TRY004
         self._static_head = static_head
         self._mask_key = sequence_length_mask
         self._feature_columns = _names(feature_columns)
