@@ -80,7 +80,7 @@ class Evaluation:
                 warm_start(self.warm_start_settings)
             values[_v1.GraphKeys.GLOBAL_STEP] = global_step
             hooks = [*batch.hooks, *self.hooks, *spec.evaluation_hooks]
-            return self._evaluate(spec.scaffold, hooks, update_op, values)
+            return self._evaluate(_with_all_local_variables(spec.scaffold), hooks, update_op, values)
 
     def _evaluate(self, scaffold: Any, hooks: list[Any], update_op: Any, values: dict[str, Any]) -> dict[str, Any]:
         _logger.info(
@@ -116,6 +116,14 @@ class Evaluation:
                 done += 1
                 if self.steps is not None and (done % log_every == 0 or done == self.steps):
                     _logger.info("Evaluation [%d/%d]", done, self.steps)
+
+
+def _with_all_local_variables(scaffold: Any) -> Any:
+    """The scaffold, whose own local_init_op may know nothing of the variables of the metrics."""
+    if scaffold.local_init_op is None:
+        return scaffold
+    local_init_op = tf.group(scaffold.local_init_op, _v1.train.Scaffold.default_local_init_op())
+    return _v1.train.Scaffold(local_init_op=local_init_op, copy_from_scaffold=scaffold)
 
 
 def open_local_session(scaffold: Any, *, model_dir: str, config: RunConfig, checkpoint_path: str | None) -> Any:

@@ -35,19 +35,34 @@ def create_session(
     Raises:
         RuntimeError: The model is not ready afterwards; the message names the variables that are not initialized.
     """
-    manager = _v1.train.SessionManager(
+    manager = _SessionManager(
         local_init_op=scaffold.local_init_op,
         ready_op=scaffold.ready_op,
         ready_for_local_init_op=scaffold.ready_for_local_init_op,
         graph=tf.compat.v1.get_default_graph(),
     )
-    return manager.prepare_session(
-        "",
-        init_op=None if restore else scaffold.init_op,
-        init_feed_dict=None if restore else scaffold.init_feed_dict,
-        init_fn=restore or scaffold.init_fn,
-        config=config,
-    )
+    try:
+        return manager.prepare_session(
+            "",
+            init_op=None if restore else scaffold.init_op,
+            init_feed_dict=None if restore else scaffold.init_feed_dict,
+            init_fn=restore or scaffold.init_fn,
+            config=config,
+        )
+    except BaseException:
+        if manager.session is not None:
+            manager.session.close()
+        raise
+
+
+class _SessionManager(tf.compat.v1.train.SessionManager):
+    """TensorFlow's own, which keeps the session that it opens even if it cannot make it ready."""
+
+    session: Any = None
+
+    def _restore_checkpoint(self, *args: Any, **kwargs: Any) -> tuple[Any, bool]:
+        self.session, is_restored = super()._restore_checkpoint(*args, **kwargs)
+        return self.session, is_restored
 
 
 class HookedSession:
@@ -70,11 +85,15 @@ class HookedSession:
         self._coordinator = _v1.train.Coordinator(clean_stop_exception_types=_END_OF_INPUT)
 
     def __enter__(self) -> Self:
-        with self.session.graph.as_default():
-            if _v1.get_collection(_v1.GraphKeys.QUEUE_RUNNERS):
-                _v1.train.start_queue_runners(sess=self.session, coord=self._coordinator)
-            for hook in self._hooks:
-                hook.after_create_session(self.session, self._coordinator)
+        try:
+            with self.session.graph.as_default():
+                if _v1.get_collection(_v1.GraphKeys.QUEUE_RUNNERS):
+                    _v1.train.start_queue_runners(sess=self.session, coord=self._coordinator)
+                for hook in self._hooks:
+                    hook.after_create_session(self.session, self._coordinator)
+        except BaseException:
+            self._close()
+            raise
         return self
 
     def should_stop(self) -> bool:

@@ -100,7 +100,8 @@ class Training:
         events = EventFile(self.model_dir)
         hooks = self._hooks(spec, batch, step=step, loss=loss, is_chief=replicas.is_chief)
         if replicas.is_chief:
-            hooks += self._chief_hooks(spec, checkpoints, events, step=step, replicas=replicas)
+            chief_hooks = self._chief_hooks(spec, hooks, checkpoints, events, step=step, replicas=replicas)
+            hooks = [*spec.training_chief_hooks, *hooks, *chief_hooks]
         if self.config.log_step_count_steps is not None:
             hooks.append(LossHook(step, loss, every_steps=self.config.log_step_count_steps))
         for hook in hooks:
@@ -158,12 +159,19 @@ class Training:
         return hooks
 
     def _chief_hooks(
-        self, spec: EstimatorSpec, checkpoints: Checkpoints, events: EventFile, *, step: Any, replicas: Replicas
+        self,
+        spec: EstimatorSpec,
+        hooks: list[Any],
+        checkpoints: Checkpoints,
+        events: EventFile,
+        *,
+        step: Any,
+        replicas: Replicas,
     ) -> list[Any]:
         config = self.config
-        hooks: list[Any] = [GraphHook(events, spec.scaffold), *spec.training_chief_hooks]
-        all_hooks = [*self.hooks, *spec.training_hooks, *hooks]
-        hooks += self._checkpoint_hooks(all_hooks, checkpoints, events, step=step, replicas=replicas)
+        brought = [*hooks, *spec.training_chief_hooks]
+        hooks = [GraphHook(events, spec.scaffold)]
+        hooks += self._checkpoint_hooks(brought, checkpoints, events, step=step, replicas=replicas)
         if config.log_step_count_steps is not None:
             hooks.append(StepRateHook(step, every_steps=config.log_step_count_steps, events=events))
         if config.save_summary_steps:
