@@ -8,7 +8,7 @@ import pytest
 import tensorflow as tf
 
 from runner import estimator as tfe
-from runner.estimator.export.receivers import build_raw_supervised_input_receiver_fn
+from runner.estimator.experimental import build_raw_supervised_input_receiver_fn
 from tests.estimator.data import linear_input_fn, linear_model_fn
 
 _v1 = tf.compat.v1

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from runner.estimator import export
-from runner.estimator.export.receivers import SupervisedInputReceiver, build_raw_supervised_input_receiver_fn
+from runner.estimator import experimental, export
+from runner.estimator.export.receivers import SupervisedInputReceiver
 
 
 @pytest.fixture
@@ -152,7 +152,9 @@ def test_a_raw_batch_may_have_a_fixed_size() -> None:
 
 @pytest.mark.usefixtures("graph")
 def test_single_features_and_labels_are_fed_as_input_and_label() -> None:
-    receiver = build_raw_supervised_input_receiver_fn(np.zeros([2, 3], np.float32), np.zeros([2], np.int64))()
+    receiver = experimental.build_raw_supervised_input_receiver_fn(
+        np.zeros([2, 3], np.float32), np.zeros([2], np.int64)
+    )()
 
     assert receiver.receiver_tensors == {"input": receiver.features, "label": receiver.labels}
     assert receiver.labels.dtype == tf.int64
@@ -162,7 +164,7 @@ def test_single_features_and_labels_are_fed_as_input_and_label() -> None:
 def test_named_features_and_labels_are_fed_by_name() -> None:
     x, y = np.zeros([2], np.float32), np.zeros([2], np.int64)
 
-    receiver = build_raw_supervised_input_receiver_fn({"x": x}, {"y": y})()
+    receiver = experimental.build_raw_supervised_input_receiver_fn({"x": x}, {"y": y})()
 
     assert receiver.receiver_tensors == {**receiver.features, **receiver.labels}
     assert list(receiver.receiver_tensors) == ["x", "y"]
@@ -171,4 +173,4 @@ def test_named_features_and_labels_are_fed_by_name() -> None:
 @pytest.mark.parametrize(("features", "labels"), [({"x": [0.0]}, {"x": [0.0]}), ({"label": [0.0]}, [0.0])])
 def test_a_feature_and_a_label_of_one_name_are_refused(features: Any, labels: Any) -> None:
     with pytest.raises(ValueError, match="Features and labels must have distinct keys"):
-        build_raw_supervised_input_receiver_fn(features, labels)
+        experimental.build_raw_supervised_input_receiver_fn(features, labels)
