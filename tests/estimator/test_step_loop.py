@@ -55,7 +55,7 @@ def test_a_run_without_hooks_of_its_own_logs_and_writes_the_same_as_one_with_the
     tmp_path: Path, info_log: pytest.LogCaptureFixture
 ) -> None:
     hook = EveryStep()
-    config = {"save_checkpoints_steps": 70, "save_summary_steps": 30, "log_step_count_steps": 40}
+    config: dict[str, Any] = {"save_checkpoints_steps": 70, "save_summary_steps": 30, "log_step_count_steps": 40}
 
     classifier(tmp_path / "hooked", **config).train(train_input_fn, hooks=[hook], max_steps=150)
     with_hook = [line.replace(str(tmp_path / "hooked"), "") for line in lines(info_log)]
