@@ -10,14 +10,25 @@ from pathlib import Path
 
 from runner.errors import CheckpointNotFoundError
 
-__all__ = ["CHECKPOINT_BASENAME", "CheckpointInfo", "latest_checkpoint", "list_checkpoints", "step_of"]
+__all__ = [
+    "CHECKPOINT_BASENAME",
+    "INPUT_BASENAME",
+    "CheckpointInfo",
+    "latest_checkpoint",
+    "list_checkpoints",
+    "step_of",
+]
 
 CHECKPOINT_BASENAME = "model.ckpt"
 """Checkpoints are named `model.ckpt-<step>`, as by tf.estimator."""
 
+INPUT_BASENAME = "input"
+"""Checkpoints of an input pipeline, which are none of a model: `input.ckpt-<step>`, `input_worker_0.ckpt-<step>`."""
+
 _STATE_FILE = "checkpoint"
 _PREFIX = re.compile(r"-(\d+)$")
 _SHARD = re.compile(r"\.data-(?P<shard>\d{5})-of-(?P<shards>\d{5})$")
+_INPUT = re.compile(rf"^{INPUT_BASENAME}(_[a-z]+_\d+)?\.ckpt-")
 _LATEST = re.compile(r'^model_checkpoint_path: "(?P<path>(?:[^"\\]|\\.)*)"$', re.MULTILINE)
 
 _logger = logging.getLogger(__name__)
@@ -121,7 +132,7 @@ def _count_shards(prefix: Path) -> int:
 
 def _info(index: Path, *, latest: bool) -> CheckpointInfo | None:
     prefix = index.with_suffix("")
-    if (step := step_of(prefix.name)) is None or not (shards := _count_shards(prefix)):
+    if (step := step_of(prefix.name)) is None or _INPUT.match(prefix.name) or not (shards := _count_shards(prefix)):
         return None
     try:
         stats = [path.stat() for path in index.parent.glob(f"{glob.escape(prefix.name)}.*")]

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import tensorflow as tf
 
@@ -18,13 +18,29 @@ from runner.estimator.run_config import RunConfig
 from runner.estimator.session import HookedSession, create_session
 from runner.estimator.warm_start import WarmStartSettings, warm_start
 
-__all__ = ["LOSS_METRIC", "Evaluation", "open_local_session"]
+__all__ = ["LOSS_METRIC", "Evaluation", "EvaluationModel", "open_local_session"]
 
 _v1 = tf.compat.v1
 _logger = logging.getLogger("tensorflow")
 
 LOSS_METRIC = "loss"
 """Key of the mean loss over the batches, which the estimator adds to the metrics of the model_fn."""
+
+
+class EvaluationModel(NamedTuple):
+    """A model to be evaluated, as tensors of its graph.
+
+    Attributes:
+        scaffold: Of the model_fn.
+        hooks: Those of the input, of the user and of the model_fn.
+        update_op: Adds one batch to all metrics.
+        values: The metrics by name.
+    """
+
+    scaffold: Any
+    hooks: list[Any]
+    update_op: Any
+    values: dict[str, Any]
 
 
 @dataclass
@@ -62,43 +78,59 @@ class Evaluation:
             Metrics by name, with `loss` and `global_step`.
         """
         with tf.Graph().as_default() as graph, graph.device(self.config.device_fn):
-            if self.config.tf_random_seed is not None:
-                _v1.set_random_seed(self.config.tf_random_seed)
-            global_step = _v1.train.create_global_step()
-            with tf.device("/cpu:0"):
-                result = call_input_fn(
-                    self.input_fn,
-                    mode=ModeKeys.EVAL,
-                    params=self.params,
-                    config=self.config,
-                    input_context=tf.distribute.InputContext(),  # of the only one that reads
-                )
-                batch = make_batch(result)
-            spec = self.call_model_fn(batch.features, batch.labels, ModeKeys.EVAL)
-            update_op, values = _metrics(spec)
-            if self.checkpoint_path is None and self.warm_start_settings is not None:
-                warm_start(self.warm_start_settings)
-            values[_v1.GraphKeys.GLOBAL_STEP] = global_step
-            hooks = [*batch.hooks, *self.hooks, *spec.evaluation_hooks]
-            return self._evaluate(_with_all_local_variables(spec.scaffold), hooks, update_op, values)
+            model = self.build()
+            open_session = functools.partial(
+                open_local_session,
+                model.scaffold,
+                model_dir=self.model_dir,
+                config=self.config,
+                checkpoint_path=self.checkpoint_path,
+            )
+            return self.evaluate(model, open_session)
 
-    def _evaluate(self, scaffold: Any, hooks: list[Any], update_op: Any, values: dict[str, Any]) -> dict[str, Any]:
+    def build(self) -> EvaluationModel:
+        """Builds the input and the model in the default graph, which is empty."""
+        if self.config.tf_random_seed is not None:
+            _v1.set_random_seed(self.config.tf_random_seed)
+        global_step = _v1.train.create_global_step()
+        with tf.device("/cpu:0"):
+            result = call_input_fn(
+                self.input_fn,
+                mode=ModeKeys.EVAL,
+                params=self.params,
+                config=self.config,
+                input_context=tf.distribute.InputContext(),  # of the only one that reads
+            )
+            batch = make_batch(result)
+        spec = self.call_model_fn(batch.features, batch.labels, ModeKeys.EVAL)
+        update_op, values = _metrics(spec)
+        if self.checkpoint_path is None and self.warm_start_settings is not None:
+            warm_start(self.warm_start_settings)
+        values[_v1.GraphKeys.GLOBAL_STEP] = global_step
+        hooks = [*batch.hooks, *self.hooks, *spec.evaluation_hooks]
+        return EvaluationModel(_with_all_local_variables(spec.scaffold), hooks, update_op, values)
+
+    def evaluate(self, model: EvaluationModel, open_session: Callable[[], Any]) -> dict[str, Any]:
+        """Evaluates a model that was built in the default graph, and writes the metrics.
+
+        Args:
+            model: It.
+            open_session: Finalizes the graph, if it is not yet, and returns a session with the weights.
+        """
         _logger.info(
             "Starting evaluation at %s", datetime.now().astimezone().replace(tzinfo=None).isoformat("T", "seconds")
         )
         start = time.monotonic()
-        for hook in hooks:
+        for hook in model.hooks:
             hook.begin()
-        session = open_local_session(
-            scaffold, model_dir=self.model_dir, config=self.config, checkpoint_path=self.checkpoint_path
-        )
-        final = _v1.train.FinalOpsHook(values)
-        self._loop(HookedSession(session, [*hooks, final]), update_op)
+        session = open_session()
+        final = _v1.train.FinalOpsHook(model.values)
+        self._loop(HookedSession(session, [*model.hooks, final]), model.update_op)
         _logger.info("Inference Time : %.5fs", time.monotonic() - start)
         _logger.info("Finished evaluation at %s", time.strftime("%Y-%m-%d-%H:%M:%S", time.localtime()))
         results: dict[str, Any] = final.final_ops_values
         with EventFile(self.eval_dir) as events:
-            write_graph(events.writer, session.graph, scaffold.saver)
+            write_graph(events.writer, session.graph, model.scaffold.saver)
             write_metrics(
                 events.writer,
                 results,

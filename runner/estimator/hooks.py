@@ -27,6 +27,7 @@ __all__ = [
     "StopHook",
     "SummaryHook",
     "publish_progress",
+    "published_step",
 ]
 
 _v1 = tf.compat.v1
@@ -307,6 +308,14 @@ def publish_progress(step: Any, loss: Any) -> None:
     _v1.add_to_collection(_LOSS_COLLECTION, loss)
 
 
+def published_step() -> Any:
+    """The global_step after the update, in the default graph, which is that of a training: for the `begin` of a hook.
+
+    What tf.compat.v1.train.get_global_step() is in the same run may be the step before or after.
+    """
+    return _v1.get_collection(_STEP_COLLECTION)[0]
+
+
 class ProgressHook(StepHook):
     """Tells a callback how far a training is.
 
@@ -337,7 +346,7 @@ class ProgressHook(StepHook):
 
     def begin(self) -> None:
         self._fetches = {
-            "step": _v1.get_collection(_STEP_COLLECTION)[0],
+            "step": published_step(),
             "loss": _v1.get_collection(_LOSS_COLLECTION)[0],
         }
 

@@ -43,6 +43,10 @@ def install() -> None:
     """
     for alias, home, submodules in _NAMESPACES:
         _register(alias, home, submodules)
+    # TensorFlow dropped this hook with the estimators that it is for.
+    hook = import_module("runner.estimator.input_checkpoint").CheckpointInputPipelineHook
+    tf.data.experimental.CheckpointInputPipelineHook = hook
+    tf.compat.v1.data.experimental.CheckpointInputPipelineHook = hook
     os.environ.setdefault(_LEGACY_KERAS, "1")
     if not _has_legacy_keras():
         warnings.warn(

@@ -7,6 +7,7 @@ from typing import Any
 from runner.estimator.continuous_evaluation import ContinuousEvaluation
 from runner.estimator.estimator import Estimator
 from runner.estimator.inline_evaluation import InlineEvaluation
+from runner.estimator.replicas import replicas_of
 from runner.estimator.train_spec import EvalSpec, TrainSpec
 
 __all__ = ["train_and_evaluate"]
@@ -59,6 +60,8 @@ def train_and_evaluate(
         return _run_local(estimator, train_spec, eval_spec)
     if config.task_type not in _TASK_TYPES:
         raise ValueError(f"Task type {config.task_type} is not supported. Supported task types are {list(_TASK_TYPES)}")
+    if config.task_type == "ps":
+        replicas_of(config)  # raises: there are no parameter servers
     is_master = config.task_type == "master"
     _train(estimator, train_spec, [InlineEvaluation(estimator, train_spec, eval_spec)] if is_master else [])
     return None

@@ -98,7 +98,7 @@ class Training:
         saver = _saver(self.config, spec.scaffold)
         checkpoints = Checkpoints(self.model_dir, saver, save_graph_def=self.config.checkpoint_save_graph_def)
         events = EventFile(self.model_dir)
-        hooks = self._hooks(spec, batch, step=step, loss=loss, is_chief=replicas.is_chief)
+        hooks = self._hooks(spec, batch, step=step, loss=loss, replicas=replicas)
         if replicas.is_chief:
             chief_hooks = self._chief_hooks(spec, hooks, checkpoints, events, step=step, replicas=replicas)
             hooks = [*spec.training_chief_hooks, *hooks, *chief_hooks]
@@ -150,10 +150,13 @@ class Training:
             _v1.summary.scalar("loss", loss)
         return spec, loss
 
-    def _hooks(self, spec: EstimatorSpec, batch: Batch, *, step: Any, loss: Any, is_chief: bool) -> list[Any]:
+    def _hooks(self, spec: EstimatorSpec, batch: Batch, *, step: Any, loss: Any, replicas: Replicas) -> list[Any]:
         hooks = [*batch.hooks, NanHook(loss), *self.hooks, *spec.training_hooks]
-        if not is_chief:  # the chief alone writes checkpoints, whoever brings the hook
+        if not replicas.is_chief:  # the chief alone writes checkpoints, whoever brings the hook
             hooks = [hook for hook in hooks if not isinstance(hook, _v1.train.CheckpointSaverHook)]
+        if replicas.count > 1 and any(isinstance(hook, _v1.train.GlobalStepWaiterHook) for hook in hooks):
+            _logger.warning("Leaving out GlobalStepWaiterHook: the chief, in lock-step, would wait for this task too.")
+            hooks = [hook for hook in hooks if not isinstance(hook, _v1.train.GlobalStepWaiterHook)]
         if self.steps is not None or self.max_steps is not None:
             hooks.append(StopHook(step, steps=self.steps, max_steps=self.max_steps))
         return hooks
@@ -211,7 +214,7 @@ class Training:
     def _lend_listeners(self, listeners: list[Any]) -> None:
         """Adds the saving listeners to those of a user's hook, which may be used again, for this run only."""
         before = list(listeners)
-        listeners.extend(self.saving_listeners)
+        listeners.extend(listener for listener in self.saving_listeners if listener not in before)
         self._stack.callback(listeners.__setitem__, slice(None), before)
 
 

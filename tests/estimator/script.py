@@ -13,6 +13,7 @@ import tensorflow.compat.v1 as tf1
 import tensorflow.estimator
 from tensorflow.compat.v1.estimator import ModeKeys as ModeKeysV1
 from tensorflow.estimator import ModeKeys, RunConfig
+from tensorflow.estimator.experimental import stop_if_higher_hook
 from tensorflow.keras.layers import Dense
 
 
@@ -48,7 +49,11 @@ def main(model_dir: str, metrics_path: str) -> None:
     custom = tf1.estimator.Estimator(model_fn, model_dir + "/custom", config, params={"n_classes": 2})
     metrics = {}
     for name, estimator in (("canned", canned), ("custom", custom)):
-        estimator.train(input_fn, steps=40)
+        hooks = [
+            tf.data.experimental.CheckpointInputPipelineHook(estimator),
+            stop_if_higher_hook(estimator, "accuracy", 2.0),
+        ]
+        estimator.train(input_fn, hooks, steps=40)
         metrics[name] = {key: float(value) for key, value in estimator.evaluate(input_fn).items()}
     with open(metrics_path, "w", encoding="utf-8") as file:
         json.dump({**metrics, "package": tensorflow.estimator.Estimator.__module__}, file)
