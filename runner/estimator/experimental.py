@@ -1,11 +1,5 @@
 """The namespace tf.estimator.experimental."""
 
-<<<<<<< HEAD
-from runner.estimator.canned.rnn import RNNClassifier, RNNEstimator
-from runner.estimator.export.receivers import build_raw_supervised_input_receiver_fn
-
-__all__ = ["RNNClassifier", "RNNEstimator", "build_raw_supervised_input_receiver_fn"]
-=======
 from typing import TYPE_CHECKING, NoReturn
 
 from runner.estimator.canned.rnn import RNNClassifier, RNNEstimator
@@ -16,6 +10,7 @@ from runner.estimator.early_stopping import (
     stop_if_no_decrease_hook,
     stop_if_no_increase_hook,
 )
+from runner.estimator.export.receivers import build_raw_supervised_input_receiver_fn
 from runner.estimator.in_memory_evaluator import InMemoryEvaluatorHook
 from runner.estimator.out_of_scope import explain as _explain
 from runner.estimator.stop_at_checkpoint_step import make_stop_at_checkpoint_step_hook
@@ -24,6 +19,7 @@ __all__ = [
     "InMemoryEvaluatorHook",
     "RNNClassifier",
     "RNNEstimator",
+    "build_raw_supervised_input_receiver_fn",
     "make_early_stopping_hook",
     "make_stop_at_checkpoint_step_hook",
     "stop_if_higher_hook",
@@ -36,4 +32,3 @@ if not TYPE_CHECKING:  # else every name would seem to be there
 
     def __getattr__(name: str) -> NoReturn:
         raise AttributeError(_explain(__name__, name))
->>>>>>> 878dc28 (Hooks that stop early, evaluate in memory, stop at a saved step and save the input; each hook of the SessionRunHook family tested)

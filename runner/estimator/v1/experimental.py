@@ -1,11 +1,6 @@
 """The namespace tf.compat.v1.estimator.experimental."""
 
 from runner.estimator.canned.kmeans import KMeans
-<<<<<<< HEAD
-from runner.estimator.export.receivers import build_raw_supervised_input_receiver_fn
-
-__all__ = ["KMeans", "build_raw_supervised_input_receiver_fn"]
-=======
 from runner.estimator.early_stopping import (
     make_early_stopping_hook,
     stop_if_higher_hook,
@@ -13,12 +8,14 @@ from runner.estimator.early_stopping import (
     stop_if_no_decrease_hook,
     stop_if_no_increase_hook,
 )
+from runner.estimator.export.receivers import build_raw_supervised_input_receiver_fn
 from runner.estimator.in_memory_evaluator import InMemoryEvaluatorHook
 from runner.estimator.stop_at_checkpoint_step import make_stop_at_checkpoint_step_hook
 
 __all__ = [
     "InMemoryEvaluatorHook",
     "KMeans",
+    "build_raw_supervised_input_receiver_fn",
     "make_early_stopping_hook",
     "make_stop_at_checkpoint_step_hook",
     "stop_if_higher_hook",
@@ -26,4 +23,3 @@ __all__ = [
     "stop_if_no_decrease_hook",
     "stop_if_no_increase_hook",
 ]
->>>>>>> 878dc28 (Hooks that stop early, evaluate in memory, stop at a saved step and save the input; each hook of the SessionRunHook family tested)
