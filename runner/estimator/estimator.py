@@ -192,7 +192,7 @@ class Estimator:
     def predict(
         self,
         input_fn: Callable[..., Any],
-        predict_keys: Sequence[str] | str | None = None,
+        predict_keys: Sequence[Any] | str | None = None,
         hooks: Sequence[Any] | None = None,
         checkpoint_path: str | None = None,
         yield_single_examples: bool = True,

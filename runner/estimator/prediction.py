@@ -45,7 +45,7 @@ class Prediction:
     input_fn: Callable[..., Any]
     checkpoint_path: str | None
     warm_start_settings: WarmStartSettings | None = None
-    predict_keys: Sequence[str] | str | None = None
+    predict_keys: Sequence[Any] | str | None = None
     hooks: Sequence[Any] = ()
     yield_single_examples: bool = True
 
