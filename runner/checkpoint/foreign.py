@@ -115,8 +115,8 @@ def _slots_of(stored: TensorSpecs) -> _Slots:
 def _slot_source(name: str, slots: _Slots) -> str | None:
     """The name in the checkpoint of a slot that the model has by a name of tf_keras or of tf.compat.v1.train."""
     scopes = name.split("/")
-    for index, optimizer in enumerate(scopes[:-2]):
-        if optimizer in _SLOTS:
+    for index, scope in enumerate(scopes[:-2]):
+        if optimizer := _optimizer_of(scope):
             variable = "/".join(scopes[index + 1 : -1])
             is_centered = optimizer == "RMSprop" and (variable, _CENTERED_SLOTS["momentum"]) in slots
             names = _CENTERED_SLOTS if is_centered else _SLOTS[optimizer]
@@ -128,7 +128,7 @@ def _slot_source(name: str, slots: _Slots) -> str | None:
 def _step_source(name: str, stored: TensorSpecs) -> str | None:
     """The name in the checkpoint of what counts the steps of an optimizer."""
     scopes = name.split("/")
-    if scopes[-1] == "iter" and scopes[-2:-1] and scopes[-2] in _SLOTS:
+    if scopes[-1] == "iter" and scopes[-2:-1] and _optimizer_of(scopes[-2]):
         return _GLOBAL_STEP if _GLOBAL_STEP in stored else None
     if not _POWER.fullmatch(scopes[-1]):
         return None
@@ -138,7 +138,7 @@ def _step_source(name: str, stored: TensorSpecs) -> str | None:
 
 def _implied(wanted: TensorSpecs, unused: Iterable[str]) -> frozenset[str]:
     """What tf_keras does not store: Adam's powers follow from global_step, an RMSprop without momentum has no slot."""
-    optimizers = {scope for name in wanted for scope in name.split("/")[:-1] if scope in _SLOTS}
+    optimizers = {_optimizer_of(scope) for name in wanted for scope in name.split("/")[:-1]}
     last = {name: name.rpartition("/")[2] for name in unused}
     powers = {name for name in last if "Adam" in optimizers and _POWER.fullmatch(last[name])}
     momenta = {name for name in last if "RMSprop" in optimizers and last[name] == "RMSProp_1"}
@@ -147,8 +147,14 @@ def _implied(wanted: TensorSpecs, unused: Iterable[str]) -> frozenset[str]:
 
 def _is_hyper_parameter(name: str) -> bool:
     """Whether a tf_keras optimizer stores a hyper-parameter by that name."""
-    *_, optimizer, hyper_parameter = ["", *name.split("/")]
-    return optimizer in _SLOTS and hyper_parameter in _HYPER_PARAMETERS
+    *_, scope, hyper_parameter = ["", *name.split("/")]
+    return _optimizer_of(scope) is not None and hyper_parameter in _HYPER_PARAMETERS
+
+
+def _optimizer_of(scope: str) -> str | None:
+    """The optimizer of tf_keras that the scope is named after; the second of its class has a number."""
+    name = re.sub(r"_\d+$", "", scope)
+    return name if name in _SLOTS else None
 
 
 def _renamed(spec: tf.TensorSpec, name: str) -> tf.TensorSpec:

@@ -100,11 +100,14 @@ def test_two_adams_keep_their_powers_apart() -> None:
     }
 
 
-@pytest.mark.parametrize("scope", ["training", "training_2", "a/b"])
-def test_the_scope_of_the_optimizer_does_not_matter(scope: str) -> None:
-    names = find_foreign_names(specs("w", f"{scope}/Adagrad/w/accumulator"), specs("w", "w/t_0/Adagrad"))
+@pytest.mark.parametrize("scope", ["Adagrad", "training/Adagrad", "training_2/Adagrad", "training/Adagrad_1"])
+def test_the_scope_and_the_number_of_the_optimizer_do_not_matter(scope: str) -> None:
+    wanted = specs("w", "global_step", f"{scope}/w/accumulator", f"{scope}/decay", f"{scope}/iter")
 
-    assert names.sources == {f"{scope}/Adagrad/w/accumulator": "w/t_0/Adagrad"}
+    names = find_foreign_names(wanted, specs("w", "global_step", "w/t_0/Adagrad"))
+
+    assert names.sources == {f"{scope}/w/accumulator": "w/t_0/Adagrad", f"{scope}/iter": "global_step"}
+    assert names.initial == {f"{scope}/decay"}
 
 
 def test_a_centered_rmsprop_has_its_momentum_last() -> None:

@@ -27,10 +27,12 @@ SLOTS_OF_V1 = {
 def named_as_here(values: Mapping[str, Any]) -> dict[str, Any]:
     """The model variables, global_step, and the slots that there are here, under our names."""
     named = {}
+    two_adams = "dnn/logits/bias/Adam" in values and "linear/linear_model/bias_weights/Adam" in values
     for name, value in values.items():
         matches = [match.expand(ours) for theirs, ours in SLOTS_OF_V1.items() if (match := re.fullmatch(theirs, name))]
         if matches:
-            named[matches[0]] = value
+            slot = matches[0]
+            named[slot.replace("/Adam/linear/", "/Adam_1/linear/") if two_adams else slot] = value
         elif not re.search(r"beta[12]_power|RMSProp_", name):
             named[name] = value
     return named

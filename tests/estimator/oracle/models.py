@@ -175,6 +175,7 @@ MODELS: dict[str, Model | Custom] = {
     "DNNRegressor": Model("DNN", "Regressor"),
     "LinearClassifier": Model("Linear", "Classifier"),
     "DNNLinearCombinedClassifier": Model("DNNLinearCombined", "Classifier", optimizer=("Adagrad", "Ftrl")),
+    "DNNLinearCombinedClassifier.Adam": Model("DNNLinearCombined", "Classifier", optimizer=("Adam", "Adam")),
     "custom.v1_Adam": Custom(legacy=False),
     "custom.legacy_Adam": Custom(legacy=True),
     "v1.DNNClassifier": Model("DNN", "Classifier", is_v1=True),
