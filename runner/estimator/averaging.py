@@ -4,6 +4,7 @@ As under MirroredStrategy, what a model_fn does to its gradients before that cal
 """
 
 import functools
+import itertools
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -13,12 +14,14 @@ import tensorflow as tf
 import tf_keras
 from tensorflow.python.eager import context
 
-__all__ = ["BUCKET_BYTES", "GradientAverager"]
+from runner.estimator.collectives import Collectives
+from runner.estimator.rounds import Round
+from runner.estimator.sparse_gradients import Table
+from runner.estimator.updates import Updates
+
+__all__ = ["GradientAverager"]
 
 _v1 = tf.compat.v1
-
-BUCKET_BYTES = 8 * 1024 * 1024
-"""Gradients of one dtype travel in concatenated buckets of about this size, since every collective costs about 1 ms."""
 
 _OPTIMIZERS = (_v1.train.Optimizer, tf_keras.optimizers.legacy.Optimizer)
 # Where optimizers are told the loss, so that its mean can travel with the gradients.
@@ -29,28 +32,27 @@ _patching = threading.Lock()
 class GradientAverager:
     """Averages the gradients of one graph.
 
-    The first bucket of a step begins with a flag that a replica raises when it will train no further: then the step is
+    The first round of a step begins with a flag that a replica raises when it will train no further: then the step is
     not applied in any of them, and ends the training of all like the end of an input, with OutOfRangeError.
 
+    Gradients may be accumulated in variables that are not trainable, as long as apply_gradients is called at the top
+    level of the graph and not under a condition, which the replicas might not share.
+
     Args:
-        all_reduce_mean: Takes a dense eager tensor and returns its mean over the replicas; called by every replica in
-            the same order, with the same shapes and dtypes.
+        collectives: This replica's; all replicas make their rounds in one order.
     """
 
-    def __init__(self, all_reduce_mean: Callable[[Any], Any]) -> None:
-        self._all_reduce_mean = all_reduce_mean
+    def __init__(self, collectives: Collectives) -> None:
+        self._collectives = collectives
         self._graph: Any = None
         self._losses: list[Any] = []
         self._mean_losses: dict[Any, Any] = {}
+        self._variables: list[Any] = []
+        self._applying: list[Any] = []
+        self._rounds: list[Round] = []
         self._gate: Any = None
-        self._first_size: int | None = None
         self._is_inside = False
         self._has_ended = False
-
-    @property
-    def has_averaged(self) -> bool:
-        """Whether any optimizer applied gradients."""
-        return self._gate is not None
 
     @contextmanager
     def intercepting(self) -> Iterator[None]:
@@ -70,22 +72,61 @@ class GradientAverager:
                 for cls, name, original in originals:
                     setattr(cls, name, original)
 
-    def mean_loss(self, loss: Any) -> Any:
-        """The mean of a scalar over the replicas; it has travelled already if an optimizer was given this tensor."""
-        if (mean := self._mean_losses.get(loss.ref())) is not None:
-            return mean
-        with tf.control_dependencies([self._gate]):
-            (mean,) = self._reduce([loss], flagged=False)
+    def complete(self, train_op: Any, loss: Any, batch: Any) -> Any:
+        """Makes a step of what model_fn returned; called after `intercepting`, and before a session is opened.
+
+        Args:
+            train_op: What trains.
+            loss: Of this replica, a scalar.
+            batch: Any structure of the tensors of the input.
+
+        Returns:
+            The mean of the loss over the replicas.
+
+        Raises:
+            ValueError: A trainable variable is updated, and its gradient was not averaged.
+        """
+        if not self._rounds:
+            raise ValueError(
+                "model_fn called no apply_gradients (or minimize) of a tf.compat.v1.train or "
+                "tf_keras.optimizers.legacy optimizer, so that its updates cannot be averaged over the replicas. "
+                "Use one of those, or no workers."
+            )
+        mean = self._mean_losses.get(loss.ref())
+        if mean is None:  # no optimizer was given this tensor
+            (mean,), _ = self._reduce_after_the_last([loss])
+        updates = Updates([train_op, mean])
+        trainables = _v1.trainable_variables()
+        rounds = [each.op for each in self._rounds]
+        if names := updates.unaveraged(trainables, averaged=self._variables, applying=self._applying, rounds=rounds):
+            raise ValueError(
+                f"The train_op updates trainable variables without averaging over the replicas: {', '.join(names)}. "
+                "Update them by apply_gradients (or minimize) of a tf.compat.v1.train or tf_keras.optimizers.legacy "
+                "optimizer, create them with trainable=False to let each replica have its own, or use no workers."
+            )
+        self._hold_back(updates, batch)
         return mean
+
+    def _hold_back(self, updates: Updates, batch: Any) -> None:
+        """Lets a step that is not applied leave all variables as they were, a counter beside the optimizer too."""
+        first = self._rounds[0]
+        if updates.precede(first.op):  # as those of a batch normalization may: the flag needs a round of its own
+            flag = Round(self._collectives, on_flag=self._stop_here)
+            inputs = [part for part in tf.nest.flatten(batch, expand_composites=True) if tf.is_tensor(part)]
+            with tf.name_scope("average_gradients"), tf.control_dependencies(inputs):
+                flag.mean([])
+            first.op._add_control_input(flag.op)  # noqa: SLF001 - no public way
+            self._rounds.insert(0, flag)
+        updates.hold_back(self._rounds[0].op)
 
     def end(self) -> None:
         """Ends the training of all replicas, unless it has ended already; called when this one trains no further."""
-        if self._has_ended or not self.has_averaged:
+        if self._has_ended or not self._rounds:
             return
-        if self._first_size is None:
+        if (size := self._rounds[0].first_size) is None:
             raise RuntimeError("The gradients have no static shapes, and no step has shown what they are.")
         with context.eager_mode():
-            self._all_reduce_mean(tf.one_hot(0, self._first_size))
+            self._collectives.all_reduce_mean(tf.one_hot(0, size))
 
     def _noting_the_loss(self, original: Callable[..., Any]) -> Callable[..., Any]:
         @functools.wraps(original)
@@ -103,7 +144,11 @@ class GradientAverager:
                 return original(optimizer, grads_and_vars, *args, **kwargs)
             self._is_inside = True
             try:
-                return original(optimizer, self._average(list(grads_and_vars)), *args, **kwargs)
+                averaged = self._average(list(grads_and_vars))
+                n_before = len(self._graph.get_operations())
+                result = original(optimizer, averaged, *args, **kwargs)
+                self._applying += self._graph.get_operations()[n_before:]
+                return result
             finally:
                 self._is_inside = False
 
@@ -115,58 +160,57 @@ class GradientAverager:
                 "apply_gradients was called inside tf.cond or a loop, where the replicas could part ways. "
                 "With workers it has to be called at the top level of model_fn."
             )
-        gradients = [tf.convert_to_tensor(gradient) for gradient, _ in grads_and_vars if gradient is not None]
         losses, self._losses = self._losses, []
-        riders = [tf.cast(loss, tf.float32) for loss in losses]
+        pairs = [pair for pair in grads_and_vars if pair[0] is not None]
+        self._variables += [variable for _, variable in pairs]
         with tf.name_scope("average_gradients"):
-            means = self._reduce_after_the_last([*riders, *gradients])
-        for loss, mean in zip(losses, means, strict=False):
-            self._mean_losses[loss.ref()] = tf.cast(mean, loss.dtype)
-        averaged = iter(means[len(riders) :])
+            riders = [tf.cast(loss, tf.float32) for loss in losses]
+            tables = [Table.of(*pair) for pair in pairs]
+            parts = [_dense_parts(gradient, table) for (gradient, _), table in zip(pairs, tables, strict=True)]
+            slices = [
+                (table, gradient)
+                for (gradient, _), table, dense in zip(pairs, tables, parts, strict=True)
+                if table and not dense
+            ]
+            means, sliced = map(iter, self._reduce_after_the_last([*riders, *itertools.chain(*parts)], slices))
+            for loss in losses:
+                self._mean_losses[loss.ref()] = tf.cast(next(means), loss.dtype)
+            averaged = iter(
+                [
+                    _of_dense_parts(gradient, table, [next(means) for _ in dense]) if dense else next(sliced)
+                    for (gradient, _), table, dense in zip(pairs, tables, parts, strict=True)
+                ]
+            )
         return [(None if gradient is None else next(averaged), variable) for gradient, variable in grads_and_vars]
 
-    def _reduce_after_the_last(self, tensors: list[Any]) -> list[Any]:
+    def _reduce_after_the_last(self, dense: list[Any], slices: Sequence[Any] = ()) -> tuple[list[Any], list[Any]]:
         """Reduces after what was reduced before: all replicas have to call their collectives in one order."""
-        if self.has_averaged:
-            with tf.control_dependencies([self._gate]):
-                means = self._reduce(tensors, flagged=False)
-        else:
-            means = self._reduce([tf.constant(0.0), *tensors], flagged=True)[1:]
-        self._gate = tf.group(*means)
+        round_ = Round(self._collectives, on_flag=None if self._rounds else self._stop_here)
+        with tf.control_dependencies([self._gate] if self._rounds else []):
+            means = round_.mean(dense, slices)
+        self._rounds.append(round_)
+        self._gate = tf.group(*tf.nest.flatten(means, expand_composites=True))
         # Nothing is applied before all of it was reduced: a step that fails leaves the state whole.
         with tf.control_dependencies([self._gate]):
-            return [tf.identity(mean) for mean in means]
+            return tf.nest.map_structure(tf.identity, means, expand_composites=True)
 
-    def _reduce(self, tensors: Sequence[Any], *, flagged: bool) -> list[Any]:
-        """Means of dense tensors, in the order given.
+    def _stop_here(self) -> None:
+        self._has_ended = True
+        raise StopIteration  # TensorFlow makes OutOfRangeError of it
 
-        Args:
-            tensors: Of any shapes and dtypes; float32 first if flagged.
-            flagged: The first tensor is the flag.
-        """
-        buckets = _buckets(tensors)
-        flats = [tf.concat([tf.reshape(tensors[index], [-1]) for index in bucket], axis=0) for bucket in buckets]
-        if flagged:
-            self._first_size = flats[0].shape.num_elements()
-        exchange = self._exchange_flagged if flagged else self._exchange
-        reduced = tf.py_function(exchange, flats, [flat.dtype for flat in flats])
-        means: list[Any] = [None] * len(tensors)
-        for bucket, flat in zip(buckets, reduced, strict=True):
-            pieces = tf.split(flat, [tf.size(tensors[index]) for index in bucket])
-            for index, piece in zip(bucket, pieces, strict=True):
-                means[index] = tf.ensure_shape(tf.reshape(piece, tf.shape(tensors[index])), tensors[index].shape)
-        return means
 
-    def _exchange(self, *flats: Any) -> list[Any]:
-        return [self._all_reduce_mean(flat) for flat in flats]
+def _dense_parts(gradient: Any, table: Table | None) -> list[Any]:
+    """What of a gradient travels with the dense ones: none of a sparse one, unless its table is small."""
+    if table is None:
+        return [tf.convert_to_tensor(gradient)]
+    return table.whole(gradient.indices, gradient.values) if table.is_small else []
 
-    def _exchange_flagged(self, first: Any, *others: Any) -> list[Any]:
-        self._first_size = int(first.shape[0])
-        mean = self._all_reduce_mean(first)
-        if memoryview(mean)[0] > 0:
-            self._has_ended = True
-            raise StopIteration  # TensorFlow makes OutOfRangeError of it
-        return [mean, *self._exchange(*others)]
+
+def _of_dense_parts(gradient: Any, table: Table | None, parts: list[Any]) -> Any:
+    if table is None:
+        return parts[0]
+    indices, values = table.rows(*parts)
+    return tf.IndexedSlices(values, indices, gradient.dense_shape)
 
 
 def _refuse(*_: Any, **__: Any) -> Any:
@@ -174,18 +218,3 @@ def _refuse(*_: Any, **__: Any) -> Any:
         "tf.compat.v1.train.SyncReplicasOptimizer waits for parameter servers. The training is synchronous by itself: "
         "use the optimizer that it wraps."
     )
-
-
-def _buckets(tensors: Sequence[Any]) -> list[list[int]]:
-    """Indices of tensors that travel together: of one dtype, in order, each bucket up to about BUCKET_BYTES."""
-    buckets: list[list[int]] = []
-    open_buckets: dict[Any, tuple[list[int], int]] = {}
-    for index, tensor in enumerate(tensors):
-        size = (tensor.shape.num_elements() or BUCKET_BYTES) * tensor.dtype.size
-        bucket, filled = open_buckets.get(tensor.dtype, ([], BUCKET_BYTES))
-        if filled + size > BUCKET_BYTES:
-            bucket, filled = [], 0
-            buckets.append(bucket)
-        bucket.append(index)
-        open_buckets[tensor.dtype] = bucket, filled + size
-    return buckets

@@ -8,10 +8,12 @@ there is no second try, since the peers are waiting in it already.
 
 import functools
 import json
+import math
 import threading
 from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from tensorflow.core.protobuf import tensorflow_server_pb2
 from tensorflow.python.eager import context
@@ -23,6 +25,15 @@ __all__ = ["Collectives"]
 _GROUP_KEY = 1
 _BROADCAST_KEY = 1_000
 """Instance keys of reductions are the numbers of their dtypes, far below: a key keeps to one kind and one dtype."""
+
+_GATHER_KEY_BITS = 24
+"""That of a gather also keeps to one length: it is the dtype's number above so many bits of the length."""
+
+_SMALL_BYTES = 64 * 1024
+"""Up to this size the time of a collective is that of its messages, of which a gather has half as many as a sum."""
+
+_GATHERED = (tf.float32, tf.float64, tf.float16)
+"""Of the dtypes of gradients those that CollectiveGather takes."""
 
 _HEALTH_PERIOD_SECS = 5.0
 _HEALTH_TIMEOUT_SECS = 30.0
@@ -38,12 +49,17 @@ class Collectives:
         cluster: Addresses by task type, of the tasks that train; the first of them is the leader.
         task_type: This task's.
         task_id: This task's.
+
+    Attributes:
+        count: Number of tasks.
+        index: This task's place among them.
     """
 
     def __init__(self, cluster: dict[str, list[str]], task_type: str, task_id: int) -> None:
         names = [f"/job:{job}/replica:0/task:{index}" for job, hosts in cluster.items() for index in range(len(hosts))]
         own_name = f"/job:{task_type}/replica:0/task:{task_id}"
         self.count = len(names)
+        self.index = names.index(own_name)
         self._peers = [name for name in names if name != own_name]
         self._lost: Exception | None = None
         self._closing = threading.Event()
@@ -76,10 +92,36 @@ class Collectives:
         Raises:
             PeerLostError: A peer is gone.
         """
+        size = math.prod(tensor.shape)
+        if size == 0:
+            return tensor
+        if size * tensor.dtype.size <= _SMALL_BYTES and tensor.dtype in _GATHERED:
+            with context.eager_mode(), tf.device("/cpu:0"):
+                rows = tf.reshape(self._gather(tf.reshape(tensor, [-1])), [self.count, *tensor.shape])
+                return tf.raw_ops.Mean(input=rows, axis=0)  # of the same rows, in the same order, in every task
         reduce = functools.partial(
             tf.raw_ops.CollectiveReduce, merge_op="Add", final_op="Div", subdiv_offsets=[0], input=tensor
         )
         return self._call(reduce, int(tensor.dtype.as_datatype_enum))
+
+    def all_gather(self, payload: bytes, *, largest_bytes: int) -> list[memoryview]:
+        """The payloads of all tasks, in the order of their indices.
+
+        Args:
+            payload: This task's.
+            largest_bytes: The length of the largest, which all tasks know.
+
+        Returns:
+            Of each task, its payload and some zeros.
+
+        Raises:
+            PeerLostError: A peer is gone.
+        """
+        n_words = _capacity(-(-largest_bytes // 4))
+        with context.eager_mode(), tf.device("/cpu:0"):
+            words = tf.constant(np.frombuffer(payload.ljust(4 * n_words, b"\0"), np.int32))
+            gathered = memoryview(self._gather(words)).cast("B")
+        return [gathered[start : start + 4 * n_words] for start in range(0, len(gathered), 4 * n_words)]
 
     def broadcast(self, values: Sequence[int], *, is_sender: bool) -> list[int]:
         """The sender's values, in every task; all pass as many.
@@ -115,6 +157,11 @@ class Collectives:
                 f"Another task of the cluster is gone, or silent: {_reason(self._lost)}"
             ) from self._lost
 
+    def _gather(self, flat: Any) -> Any:
+        size = int(flat.shape[0])
+        gather = functools.partial(tf.raw_ops.CollectiveGather, input=flat, shape=[self.count * size])
+        return self._call(gather, (int(flat.dtype.as_datatype_enum) << _GATHER_KEY_BITS) + _length_key(size))
+
     def _call(self, operation: Any, instance_key: int) -> Any:
         # No `timeout_seconds`: TensorFlow keeps a thread for each such collective until that time has passed.
         try:
@@ -139,6 +186,18 @@ class Collectives:
     def _abort(self, message: str) -> None:
         self._lost = self._lost or tf.errors.UnavailableError(None, None, message)
         context.context().abort_collective_ops(tf.errors.UNAVAILABLE, message)
+
+
+def _capacity(n_words: int) -> int:
+    """Rounds up by less than a quarter, so that there are few lengths: TensorFlow keeps a record of each for ever."""
+    unit = 1 << max(n_words.bit_length() - 3, 0)
+    return -(-n_words // unit) * unit
+
+
+def _length_key(size: int) -> int:
+    """A number of _GATHER_KEY_BITS bits, another one for each length; long lengths are _capacity's."""
+    half = 1 << (_GATHER_KEY_BITS - 1)
+    return size if size < half else half + (size >> (_GATHER_KEY_BITS - 4))
 
 
 def _reason(error: Exception) -> str:

@@ -106,19 +106,20 @@ class ClusterReplicas:
         addresses = config.cluster_spec.as_dict()
         cluster = {job: addresses[job] for job in _TRAINING_JOBS if job in addresses}
         self.is_chief = config.is_chief
-        self._index = 0 if config.is_chief else 1 + config.task_id
         # Replicas must shuffle alike to share one epoch, and must not drop out alike.
         seed = _seed(config)
         self.data_seed: int | None = seed
-        self.model_seed: int | None = seed + self._index
         self._collectives = Collectives(cluster, config.task_type, config.task_id)
+        self.model_seed: int | None = seed + self._collectives.index
         self.count = self._collectives.count
-        self.averager: GradientAverager | None = GradientAverager(self._collectives.all_reduce_mean)
+        self.averager: GradientAverager | None = GradientAverager(self._collectives)
         self._collectives.connect(timeout_secs=config.session_creation_timeout_secs)
 
     def input_context(self) -> tf.distribute.InputContext:
         return tf.distribute.InputContext(
-            num_input_pipelines=self.count, input_pipeline_id=self._index, num_replicas_in_sync=self.count
+            num_input_pipelines=self.count,
+            input_pipeline_id=self._collectives.index,
+            num_replicas_in_sync=self.count,
         )
 
     def shard(self, result: Any) -> Any:
@@ -127,7 +128,7 @@ class ClusterReplicas:
                 f"input_fn returned {type(result).__name__}, which cannot be dealt out to {self.count} tasks. "
                 "Return a tf.data.Dataset, or shard the data yourself in an input_fn(input_context)."
             )
-        return result.shard(self.count, self._index)
+        return result.shard(self.count, self._collectives.index)
 
     def agree_on_restore(self, prefix: str | None, wanted: TensorSpecs) -> int | None:
         fingerprint = _fingerprint(wanted)

@@ -138,13 +138,7 @@ class Training:
         else:
             with averager.intercepting():
                 spec = self.call_model_fn(batch.features, batch.labels, ModeKeys.TRAIN)
-            if not averager.has_averaged:
-                raise ValueError(
-                    "model_fn called no apply_gradients (or minimize) of a tf.compat.v1.train or "
-                    "tf_keras.optimizers.legacy optimizer, so that its updates cannot be averaged over the replicas. "
-                    "Use one of those, or no workers."
-                )
-            loss = averager.mean_loss(spec.loss)
+            loss = averager.complete(spec.train_op, spec.loss, (batch.features, batch.labels))
         _v1.add_to_collection(_v1.GraphKeys.LOSSES, spec.loss)
         if not any(summary.op.name == "loss" for summary in _v1.get_collection(_v1.GraphKeys.SUMMARIES)):
             _v1.summary.scalar("loss", loss)
