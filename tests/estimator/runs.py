@@ -8,6 +8,7 @@ import psutil
 import tensorflow as tf
 
 from runner import estimator as tfe
+from tests.estimator import embeddings
 from tests.estimator.data import classifier, iris
 
 
@@ -179,6 +180,12 @@ def warm(model_dir: str, warm_start_from: str) -> None:
 
     estimator = tfe.Estimator(model_fn, model_dir, config=tfe.RunConfig(), warm_start_from=warm_start_from)
     estimator.train(lambda: iris().repeat().batch(50), steps=2)
+
+
+def sparse(model_dir: str, _: Any) -> None:
+    """One pass over the ids with each optimizer."""
+    for name in embeddings.OPTIMIZERS:
+        embeddings.train(f"{model_dir}/{name}", optimizer=name, batch_size=embeddings.BATCH_SIZE)
 
 
 if __name__ == "__main__":

@@ -61,6 +61,11 @@ def start(stack: ExitStack, mode: str, model_dir: Path, *, workers: int, logs: P
     }
 
 
+def outputs(tasks: dict[str, Task]) -> str:
+    """What the tasks printed, for the message of an assertion."""
+    return "\n".join(f"== {name}\n{task.output}" for name, task in tasks.items())
+
+
 def _start(
     stack: ExitStack, mode: str, model_dir: Path, config: dict[str, Any], logs: Path, argument: Any, place: Place
 ) -> Task:

@@ -12,7 +12,7 @@ import pytest
 import tensorflow as tf
 
 from tests.estimator.data import N_EXAMPLES, iris, steps_of
-from tests.estimator.tasks import Task, start
+from tests.estimator.tasks import outputs, start
 from tests.waiting import wait_until
 
 
@@ -21,10 +21,6 @@ def stack() -> Iterator[ExitStack]:
     """Owns the processes of a test: none outlives it."""
     with ExitStack() as stack:
         yield stack
-
-
-def outputs(tasks: dict[str, Task]) -> str:
-    return "\n".join(f"== {name}\n{task.output}" for name, task in tasks.items())
 
 
 def test_a_chief_and_a_worker_follow_the_curve_of_one_process(stack: ExitStack, tmp_path: Path) -> None:
