@@ -122,6 +122,30 @@ def test_five_checkpoints_are_kept_by_default(tmp_path: Path) -> None:
     assert steps_of(tmp_path) == [60, 70, 80, 90, 100]
 
 
+@pytest.mark.parametrize(
+    ("retention", "listed"),
+    [
+        ({"keep_checkpoint_max": 2, "keep_checkpoint_every_n_hours": 1e-9}, [50, 60]),
+        ({"keep_checkpoint_max": 0}, [60]),
+        ({"keep_checkpoint_max": None}, [60]),
+    ],
+)
+def test_checkpoints_that_are_kept_for_good_are_no_longer_listed(
+    tmp_path: Path, retention: dict[str, Any], listed: list[int]
+) -> None:
+    estimator = tfe.Estimator(
+        linear_model_fn, str(tmp_path), tfe.RunConfig(save_checkpoints_steps=10, **retention), params={}
+    )
+
+    estimator.train(lambda: linear_input_fn().repeat(), max_steps=60)
+
+    assert steps_of(tmp_path) == [1, 10, 20, 30, 40, 50, 60]
+    assert (tmp_path / "checkpoint").read_text().splitlines() == [
+        'model_checkpoint_path: "model.ckpt-60"',
+        *[f'all_model_checkpoint_paths: "model.ckpt-{step}"' for step in listed],
+    ]
+
+
 def test_without_a_schedule_there_are_only_events(tmp_path: Path) -> None:
     classifier(tmp_path, save_checkpoints_secs=None).train(train_input_fn, steps=5)
 
