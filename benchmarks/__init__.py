@@ -1,0 +1,1 @@
+"""Measurements of speed: contenders take turns, each in a process of its own, and medians and ratios are reported."""

@@ -1,0 +1,89 @@
+"""How contenders take turns: each is a process that waits for its turn, does it, and tells how long it took."""
+
+import contextlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+__all__ = ["Contender", "Turns", "contenders", "serve"]
+
+
+class Turns:
+    """The contender's end: one number of steps a line on standard input, one time in seconds a line on the output."""
+
+    def __init__(self) -> None:
+        self._output = sys.stdout
+        sys.stdout = sys.stderr  # what TensorFlow prints is no time
+
+    def next(self) -> int | None:
+        """Waits for the next turn, and returns its number of steps; None if there is none."""
+        line = sys.stdin.readline()
+        return int(line) if line else None
+
+    def report(self, seconds: float) -> None:
+        """Ends the turn."""
+        print(json.dumps(seconds), file=self._output, flush=True)
+
+
+def serve(run: Callable[[int], Any]) -> None:
+    """Takes turns until there are none left: a quarter of the steps to warm up, then all of them on the clock.
+
+    Args:
+        run: Runs that many steps.
+    """
+    turns = Turns()
+    while (steps := turns.next()) is not None:
+        run(steps // 4)
+        start = time.perf_counter()
+        run(steps)
+        turns.report(time.perf_counter() - start)
+
+
+class Contender:
+    """The judge's end of a contender."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process = process
+
+    def turn(self, steps: int) -> float:
+        """Lets it do its turn, and returns the time in seconds.
+
+        Raises:
+            RuntimeError: It is gone.
+        """
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(f"{steps}\n")
+        self._process.stdin.flush()
+        if not (line := self._process.stdout.readline()):
+            raise RuntimeError(f"The contender {self._process.args!r} ended; what it wrote is above.")
+        return float(json.loads(line))
+
+
+@contextlib.contextmanager
+def contenders(commands: dict[str, list[str]]) -> Iterator[dict[str, Contender]]:
+    """Starts one process for each command; all have ended when the block is left."""
+    with contextlib.ExitStack() as stack:
+        started = {}
+        for name, command in commands.items():
+            process = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent.parent
+            )
+            stack.callback(_end, process)
+            started[name] = Contender(process)
+        yield started
+
+
+def _end(process: "subprocess.Popen[str]") -> None:
+    assert process.stdin is not None
+    with contextlib.suppress(OSError):
+        process.stdin.close()  # the end of the turns
+    try:
+        process.wait(60)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
