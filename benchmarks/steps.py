@@ -19,7 +19,7 @@ from rich.table import Table
 from benchmarks.turns import contenders
 from benchmarks.workloads import WORKLOADS
 
-__all__ = ["main"]
+__all__ = ["Match", "Rival", "main", "row"]
 
 _IDLE_LOAD = 1.5
 """Load of the machine, with one contender running, above which the figures are called disturbed."""
@@ -93,10 +93,11 @@ def _play(match: Match, rounds: int) -> list[dict[str, object]]:
             for name in order:
                 times[name].append(players[name].turn(match.turn))
     note = f"load average {load:.1f} before the turns: disturbed" if load > _IDLE_LOAD else ""
-    return [_row(match, rival, times, note) for rival in match.rivals]
+    return [row(match, rival, times, note) for rival in match.rivals]
 
 
-def _row(match: Match, rival: Rival, times: dict[str, list[float]], note: str) -> dict[str, object]:
+def row(match: Match, rival: Rival, times: dict[str, list[float]], note: str) -> dict[str, object]:
+    """What is printed of one rival: medians, and the median of the ratios of each round."""
     ratio = median(theirs / ours for theirs, ours in zip(times[rival.name], times["ours"], strict=True))
     return {
         "work": match.work,

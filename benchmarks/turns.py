@@ -44,10 +44,14 @@ def serve(run: Callable[[int], Any]) -> None:
 
 
 class Contender:
-    """The judge's end of a contender."""
+    """The judge's end of a contender.
+
+    Attributes:
+        process: The contender.
+    """
 
     def __init__(self, process: "subprocess.Popen[str]") -> None:
-        self._process = process
+        self.process = process
 
     def turn(self, steps: int) -> float:
         """Lets it do its turn, and returns the time in seconds.
@@ -55,12 +59,12 @@ class Contender:
         Raises:
             RuntimeError: It is gone.
         """
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(f"{steps}\n")
-        self._process.stdin.flush()
-        if not (line := self._process.stdout.readline()):
-            raise RuntimeError(f"The contender {self._process.args!r} ended; what it wrote is above.")
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(f"{steps}\n")
+        self.process.stdin.flush()
+        if not (line := self.process.stdout.readline()):
+            raise RuntimeError(f"The contender {self.process.args!r} ended; what it wrote is above.")
         return float(json.loads(line))
 
 
@@ -80,6 +84,7 @@ def contenders(commands: dict[str, list[str]]) -> Iterator[dict[str, Contender]]
 
 def _end(process: "subprocess.Popen[str]") -> None:
     assert process.stdin is not None
+    assert process.stdout is not None
     with contextlib.suppress(OSError):
         process.stdin.close()  # the end of the turns
     try:
@@ -87,3 +92,5 @@ def _end(process: "subprocess.Popen[str]") -> None:
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()
+    finally:
+        process.stdout.close()
