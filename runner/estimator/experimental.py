@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, NoReturn
 
+from runner.estimator.canned.logit_fns import call_logit_fn
 from runner.estimator.canned.rnn import RNNClassifier, RNNEstimator
 from runner.estimator.early_stopping import (
     make_early_stopping_hook,
@@ -20,6 +21,7 @@ __all__ = [
     "RNNClassifier",
     "RNNEstimator",
     "build_raw_supervised_input_receiver_fn",
+    "call_logit_fn",
     "make_early_stopping_hook",
     "make_stop_at_checkpoint_step_hook",
     "stop_if_higher_hook",

@@ -61,9 +61,7 @@ def _initial(shapes: dict[str, list[int]], directory: str) -> str:
         for seed, shape in enumerate(shapes.values())
     ]
     prefix = str(Path(directory) / "initial.ckpt")
-    tf.raw_ops.SaveV2(
-        prefix=prefix, tensor_names=list(shapes), shape_and_slices=[""] * len(shapes), tensors=values
-    )
+    tf.raw_ops.SaveV2(prefix=prefix, tensor_names=list(shapes), shape_and_slices=[""] * len(shapes), tensors=values)
     return prefix
 
 
@@ -157,7 +155,5 @@ if __name__ == "__main__":
     recorded = {}
     for each in TRAININGS:
         with tempfile.TemporaryDirectory() as temporary:
-            recorded[each] = run(
-                each, tfe=tf.estimator, optimizers=tf.keras.optimizers.legacy, directory=temporary
-            )
+            recorded[each] = run(each, tfe=tf.estimator, optimizers=tf.keras.optimizers.legacy, directory=temporary)
     print(json.dumps(recorded, indent=1, sort_keys=True))  # noqa: T201 - the fixture

@@ -10,9 +10,7 @@ import tf_keras
 from runner import estimator as tfe
 from tests.estimator.canned_trainings import TRAININGS, run
 
-RECORDED = json.loads(
-    (Path(__file__).parent.parent / "fixtures" / "canned_trainings.json").read_text(encoding="utf-8")
-)
+RECORDED = json.loads((Path(__file__).parent.parent / "fixtures" / "canned_trainings.json").read_text(encoding="utf-8"))
 
 
 @pytest.mark.parametrize("name", TRAININGS)

@@ -120,5 +120,7 @@ def _batch_size(features: dict[str, Any], weight_key: str | None) -> Any:
     if not sizes:
         raise ValueError(f"There is no feature to tell the size of a batch. Given the features: {sorted(features)}")
     equal = [tf.debugging.assert_equal(size, sizes[0], "The features differ in their batch size.") for size in sizes]
-    with tf.control_dependencies(equal[1:]):
+    # Where shapes are static nothing else would read the input, which would then never end.
+    tensors = tf.nest.flatten(features, expand_composites=True)
+    with tf.control_dependencies([*equal[1:], *tensors]):
         return tf.identity(sizes[0])

@@ -4,8 +4,6 @@ import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-import tensorflow as tf
-
 from runner.estimator.canned.linear_model import build_linear_model
 from runner.estimator.canned.parts import Logits, Part, make_model_fn
 from runner.estimator.estimator import Estimator
@@ -142,8 +140,10 @@ def linear_part(
     columns = tuple(feature_columns or ())
 
     def build(features: dict[str, Any], mode: str, units: int) -> Logits:  # noqa: ARG001 - the same in all modes
-        with tf.compat.v1.variable_scope("linear"):
-            return build_linear_model(features, units, feature_columns=columns, sparse_combiner=sparse_combiner)[1]
+        _, logits = build_linear_model(
+            features, units, scope="linear/linear_model", feature_columns=columns, sparse_combiner=sparse_combiner
+        )
+        return logits
 
     learning_rate = min(highest_learning_rate, 1 / math.sqrt(max(len(columns), 1)))
     return Part(build, "Ftrl" if optimizer is None else optimizer, learning_rate)

@@ -104,21 +104,23 @@ class LinearModel(fc.StateManager):
 
 
 def build_linear_model(
-    features: dict[str, Any], units: int, *, feature_columns: Sequence[Any], sparse_combiner: str
+    features: dict[str, Any], units: int, *, scope: str, feature_columns: Sequence[Any], sparse_combiner: str
 ) -> tuple[LinearModel, Logits]:
-    """Builds a LinearModel under `linear_model` in the current scope, and its summaries.
+    """Builds a LinearModel and its summaries.
 
     Args:
         features: Tensors by name.
         units: See LinearModel.
+        scope: Of its variables and operations, in the current scope.
         feature_columns: See LinearModel.
         sparse_combiner: See LinearModel.
 
     Raises:
         ValueError: A feature that is missing, or an invalid argument.
     """
-    with _v1.variable_scope("linear_model"):
+    with _v1.variable_scope(scope, auxiliary_name_scope=False):
         model = LinearModel(feature_columns, units, sparse_combiner)
+    with tf.name_scope(scope):  # not the variable scope: shared embeddings are variables of the whole model
         values = model(features)
     shared = shared_embeddings(feature_columns)
     with tf.name_scope(""):

@@ -42,8 +42,7 @@ def call_logit_fn(
     logits = logit_fn(features=features, **{name: value for name, value in available.items() if name in takes})
     if not (tf.is_tensor(logits) or _is_dict_of_tensors(logits)):
         raise ValueError(
-            "logit_fn should return a Tensor or a dictionary mapping strings to Tensors.  "
-            f"logit_fn returned: {logits}"
+            f"logit_fn should return a Tensor or a dictionary mapping strings to Tensors.  logit_fn returned: {logits}"
         )
     return logits
 
@@ -112,7 +111,9 @@ def linear_logit_fn_builder(
     columns = tuple(feature_columns)
 
     def linear_logit_fn(features: dict[str, Any]) -> Any:
-        _, logits = build_linear_model(features, units, feature_columns=columns, sparse_combiner=sparse_combiner)
+        _, logits = build_linear_model(
+            features, units, scope="linear_model", feature_columns=columns, sparse_combiner=sparse_combiner
+        )
         return logits.values
 
     return linear_logit_fn

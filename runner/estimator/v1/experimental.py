@@ -1,6 +1,7 @@
 """The namespace tf.compat.v1.estimator.experimental."""
 
 from runner.estimator.canned.kmeans import KMeans
+from runner.estimator.canned.logit_fns import call_logit_fn, dnn_logit_fn_builder, linear_logit_fn_builder
 from runner.estimator.early_stopping import (
     make_early_stopping_hook,
     stop_if_higher_hook,
@@ -16,6 +17,9 @@ __all__ = [
     "InMemoryEvaluatorHook",
     "KMeans",
     "build_raw_supervised_input_receiver_fn",
+    "call_logit_fn",
+    "dnn_logit_fn_builder",
+    "linear_logit_fn_builder",
     "make_early_stopping_hook",
     "make_stop_at_checkpoint_step_hook",
     "stop_if_higher_hook",
