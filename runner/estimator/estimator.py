@@ -131,7 +131,7 @@ class Estimator:
             raise ValueError("Can not provide both steps and max_steps.")
         check_positive("steps", steps)
         check_positive("max_steps", max_steps)
-        if max_steps is not None and (step_of(latest_checkpoint(self.model_dir) or "") or 0) >= max_steps:
+        if max_steps is not None and self._trained_steps() >= max_steps:
             _logger.info("Skipping training since max_steps has already saved.")
             return self
         training = Training(
@@ -313,6 +313,12 @@ class Estimator:
             tf.errors.NotFoundError: The checkpoint has no such variable.
         """
         return tf.train.load_variable(self._trained(), name)
+
+    def _trained_steps(self) -> int:
+        if (path := latest_checkpoint(self.model_dir)) is None:
+            return 0
+        step = step_of(path)
+        return int(tf.train.load_variable(path, tf.compat.v1.GraphKeys.GLOBAL_STEP)) if step is None else step
 
     def _trained(self) -> str:
         if (path := latest_checkpoint(self.model_dir)) is None:

@@ -2,7 +2,7 @@
 
 A layer of Keras 3 gives its variables no place in the graph, and its random numbers are the same at every step.
 Optimizers of Keras 3, and those of tf_keras that are not legacy, return no op that updates anything. All of that trains
-without an error. Layers of Keras 3 that have neither variables nor random numbers are fine.
+without an error. So do metrics of Keras 3. Its layers that have neither variables nor random numbers are fine.
 """
 
 import functools
@@ -42,6 +42,9 @@ class _Guard:
             if len(self._threads) == 1:
                 self._patch(keras.Layer, "__call__", _call_without_state)
                 self._patch(keras.Variable, "__init__", _make_variable)
+                self._patch(keras.random.SeedGenerator, "next", _refuse_random_numbers)
+                for name in ("__init__", "__call__"):
+                    self._patch(keras.Metric, name, _refuse_metric)
                 for name in ("apply", "apply_gradients"):
                     self._patch(keras.optimizers.Optimizer, name, _refuse_optimizer)
                 self._patch(tf_keras.optimizers.Optimizer, "apply_gradients", _refuse_optimizer)
@@ -89,8 +92,8 @@ def guarding_keras() -> Iterator[None]:
     """Within the block, `tf.compat.v1.layers` and `tf.compat.v1.nn.rnn_cell` are those of Keras 2.
 
     In this thread, what of Keras does not work in a graph raises ValueError when it is called: every layer and model of
-    Keras 3 with variables or random numbers, and every optimizer of Keras 3 and of tf_keras but those of
-    tf_keras.optimizers.legacy. Reentrant and thread-safe.
+    Keras 3 with variables or random numbers, its metrics and random numbers themselves, and every optimizer of Keras 3
+    and of tf_keras but those of tf_keras.optimizers.legacy. Reentrant and thread-safe.
     """
     _guard.enter()
     try:
@@ -115,6 +118,20 @@ def _make_variable(original: Callable[..., Any], variable: Any, *args: Any, **kw
     if (layer := _called.get()) is not None:
         raise ValueError(_refusal_of_layer(layer))
     original(variable, *args, **kwargs)
+
+
+def _refuse_random_numbers(*args: Any, **kwargs: Any) -> Any:  # noqa: ARG001
+    raise ValueError(
+        "Random numbers of Keras 3 are the same at every step of the graph of a model_fn. Use those of tf.random in "
+        "their place."
+    )
+
+
+def _refuse_metric(_: Callable[..., Any], metric: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ARG001
+    raise ValueError(
+        f"{_name(metric)} is a metric of Keras 3, which keeps no variables in the graph of a model_fn. "
+        f"Use {_replacement(metric, {'tf_keras.metrics': tf_keras.metrics})} in its place, or tf.compat.v1.metrics."
+    )
 
 
 def _refuse_optimizer(_: Callable[..., Any], optimizer: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ARG001

@@ -89,6 +89,74 @@ def test_arguments_that_are_bound_or_variadic_are_not_given_to_a_model_fn(tmp_pa
         tfe.Estimator(functools.partial(bound, params={}), str(tmp_path), params={"scale": 1.0})
 
 
+class Model:
+    """What can be called to make a model, in all the ways in which a class offers that."""
+
+    def __call__(self, features: Any, labels: Any, mode: str) -> tfe.EstimatorSpec:
+        return linear_model_fn(features, labels, mode, {})
+
+    def method(self, features: Any, labels: Any = None, *, mode: str) -> tfe.EstimatorSpec:
+        return linear_model_fn(features, labels, mode, {})
+
+    @classmethod
+    def of_class(cls, features: Any, labels: Any, mode: str, config: tfe.RunConfig) -> tfe.EstimatorSpec:
+        assert config.tf_random_seed == 5
+        return linear_model_fn(features, labels, mode, {})
+
+    @staticmethod
+    def static(mode: str, labels: Any, features: Any) -> tfe.EstimatorSpec:
+        return linear_model_fn(features, labels, mode, {})
+
+
+@pytest.mark.parametrize("model_fn", [Model(), Model().method, Model.of_class, Model.static])
+def test_objects_and_methods_are_model_fns(tmp_path: Path, model_fn: Any) -> None:
+    estimator = tfe.Estimator(model_fn, str(tmp_path), tfe.RunConfig(tf_random_seed=5))
+
+    estimator.train(linear_input_fn, steps=1)
+
+    assert estimator.evaluate(linear_input_fn)["global_step"] == 1
+    assert len(list(estimator.predict(linear_input_fn))) == 20
+
+
+def test_what_an_estimator_shows_of_itself_are_copies(tmp_path: Path) -> None:
+    params: dict[str, Any] = {"scale": 1.0, "layers": {"units": [1]}}
+    estimator = tfe.Estimator(linear_model_fn, str(tmp_path), params=params)
+
+    params["layers"]["units"].append(2)
+    estimator.params["layers"]["units"].append(3)
+    estimator.config.session_config.log_device_placement = True
+
+    assert estimator.params == {"scale": 1.0, "layers": {"units": [1]}}
+    assert not estimator.config.session_config.log_device_placement
+    for name in ("config", "model_dir", "model_fn", "params"):
+        with pytest.raises(AttributeError):
+            setattr(estimator, name, None)
+
+
+def test_the_model_fn_of_an_estimator_is_bound_to_its_params(tmp_path: Path) -> None:
+    model_fn = tfe.Estimator(linear_model_fn, str(tmp_path), params={"scale": 3.0}).model_fn
+
+    with tf.Graph().as_default():
+        tf.compat.v1.train.create_global_step()
+        spec = model_fn({"x": tf.constant([1.0])}, tf.constant([1.0]), "eval", tfe.RunConfig())
+        with tf.compat.v1.Session() as session:
+            session.run(tf.compat.v1.global_variables_initializer())
+            assert session.run(spec.loss) == 3.0
+    assert model_fn.__name__ == "public_model_fn"
+
+
+def test_a_subclass_may_say_which_checkpoint_is_its_latest(tmp_path: Path) -> None:
+    class Elsewhere(tfe.Estimator):
+        def latest_checkpoint(self) -> str:
+            return "elsewhere"
+
+    estimator = Elsewhere(linear_model_fn, str(tmp_path), params={})
+
+    # As in the original, that is for those who ask the estimator: it does not ask itself.
+    assert estimator.latest_checkpoint() == "elsewhere"
+    assert estimator.train(linear_input_fn, max_steps=1).evaluate(linear_input_fn)["global_step"] == 1
+
+
 def test_an_input_fn_that_shards_its_data_is_evaluated_and_predicted_whole(tmp_path: Path) -> None:
     def input_fn(input_context: tf.distribute.InputContext) -> tf.data.Dataset:
         return linear_input_fn().shard(input_context.num_input_pipelines, input_context.input_pipeline_id)

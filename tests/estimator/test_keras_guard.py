@@ -134,6 +134,21 @@ def test_apply_of_keras_3_is_refused_too() -> None:
         keras.optimizers.SGD(0.1).apply([], [])
 
 
+def test_metrics_of_keras_3_are_refused_with_their_replacement() -> None:
+    metric = keras.metrics.Mean()
+
+    with guarding_keras():
+        with pytest.raises(ValueError, match=r"is a metric of Keras 3.* Use tf_keras\.metrics\.AUC in its place"):
+            keras.metrics.AUC()
+        with pytest.raises(ValueError, match=r"is a metric of Keras 3.* Use tf_keras\.metrics\.Mean in its place"):
+            metric([1.0])
+
+
+def test_random_numbers_of_keras_3_are_refused_too() -> None:
+    with guarding_keras(), pytest.raises(ValueError, match=r"Use those of tf\.random in their place"):
+        keras.random.normal([1])
+
+
 def test_layers_of_tf_keras_and_legacy_optimizers_train(tmp_path: Path) -> None:
     estimator = make(tmp_path, layer=dense, optimizer=sgd)
 

@@ -302,8 +302,10 @@ def test_a_checkpoint_whose_name_has_no_step_is_restored_all_the_same(tmp_path: 
         path.rename(tmp_path / path.name.replace("model.ckpt-1", "best"))
     (tmp_path / "checkpoint").write_text('model_checkpoint_path: "best"\n')
 
-    estimator.train(linear_input_fn, steps=1)
+    estimator.train(linear_input_fn, max_steps=1)
+    assert steps_of(tmp_path) == []
 
+    estimator.train(linear_input_fn, steps=1)
     assert steps_of(tmp_path) == [2]
 
 
