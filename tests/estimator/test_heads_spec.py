@@ -221,3 +221,35 @@ def test_a_head_is_abstract() -> None:
 def test_arguments_that_make_no_training_op_are_refused(arguments: dict[str, Any], message: str) -> None:
     with tf.Graph().as_default(), pytest.raises(ValueError, match=message):
         tfe.RegressionHead().create_estimator_spec({}, "train", tf.constant([[1.0]]), [[1.0]], **arguments)
+
+
+class Median(AbsoluteWithSpec):
+    """A user's head that trains with the optimizer it is given."""
+
+    def create_estimator_spec(  # type: ignore[override]
+        self,
+        features: Any,
+        mode: str,
+        logits: Any,
+        labels: Any = None,
+        optimizer: Any = None,
+        trainable_variables: Any = None,
+        **_: Any,
+    ) -> tfe.EstimatorSpec:
+        def train_op_fn(loss: Any) -> Any:
+            return optimizer.get_updates(loss, trainable_variables)[0]
+
+        return super().create_estimator_spec(features, mode, logits, labels=labels, train_op_fn=train_op_fn)
+
+
+def test_a_canned_estimator_takes_a_head_of_the_users_own(tmp_path: Path) -> None:
+    columns = [tf.feature_column.numeric_column("x")]
+    estimator = tfe.LinearEstimator(Median(), columns, str(tmp_path), optimizer=_legacy.SGD(0.1))
+
+    estimator.train(input_fn_of_a, steps=3)
+
+    # As in the original, the optimizer counts the steps without being told to.
+    assert value(tmp_path, "global_step") == 3
+    assert value(tmp_path, "linear/linear_model/x/weights").item() == pytest.approx(0.45)
+    assert estimator.evaluate(input_fn_of_a)["error"] < 3.0
+    assert next(estimator.predict(input_fn_of_a))["y"].item() == pytest.approx(0.75)

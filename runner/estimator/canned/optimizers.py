@@ -9,7 +9,7 @@ from tensorflow.python.eager import context
 
 from runner.estimator.canned.keras_optimizers import is_keras_optimizer, translate
 
-__all__ = ["OPTIMIZER_NAMES", "make_optimizer", "minimize"]
+__all__ = ["OPTIMIZER_NAMES", "count_steps", "make_optimizer", "minimize"]
 
 _legacy = tf_keras.optimizers.legacy
 
@@ -102,6 +102,15 @@ def _plain(optimizer: Any, name: str) -> Any:
     return optimizer._serialize_hyperparameter(name) if isinstance(value, tf.Variable) else value  # noqa: SLF001
 
 
+def count_steps(optimizer: Any) -> None:
+    """Has an optimizer of tf_keras add 1 to global_step when it updates variables; those of v1 have to be told then."""
+    if isinstance(optimizer, tf.compat.v1.train.Optimizer):
+        return
+    global_step = tf.compat.v1.train.get_global_step()
+    if not any(variable is global_step for variable in optimizer.variables()):  # else the callable did it
+        optimizer.iterations = global_step
+
+
 def minimize(optimizer: Any, loss: Any, variables: list[Any], *, counts_steps: bool = True) -> Any:
     """The op of one training step: updates the variables, and then global_step.
 
@@ -114,9 +123,9 @@ def minimize(optimizer: Any, loss: Any, variables: list[Any], *, counts_steps: b
         counts_steps: Whether to add 1 to global_step; else the optimizer has a counter `iter` of its own, for one of
             several optimizers in one step.
     """
-    global_step = tf.compat.v1.train.get_global_step() if counts_steps else None
     if isinstance(optimizer, tf.compat.v1.train.Optimizer):
+        global_step = tf.compat.v1.train.get_global_step() if counts_steps else None
         return optimizer.minimize(loss, global_step=global_step, var_list=variables)
-    if global_step is not None and not any(variable is global_step for variable in optimizer.variables()):
-        optimizer.iterations = global_step  # unless the callable did it
+    if counts_steps:
+        count_steps(optimizer)
     return optimizer.get_updates(loss, variables)[0]

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from runner.estimator.canned.optimizers import make_optimizer, minimize
+from runner.estimator.canned.optimizers import count_steps, make_optimizer, minimize
 from runner.estimator.heads.head import Head
 from runner.estimator.model_fn import EstimatorSpec, ModeKeys
 
@@ -57,10 +57,13 @@ def make_model_fn(head: Head, parts: Sequence[Part]) -> Callable[..., EstimatorS
             )
         optimizers = [_optimizer(part) for part in parts] if mode == ModeKeys.TRAIN else []
         built = [part.build(features, mode, head.logits_dimension) for part in parts]
+        if len(optimizers) == 1:
+            count_steps(optimizers[0])  # a head of the user's own may call the optimizer itself
+        # By their names: a head of the user's own may have its arguments in another order.
         return head.create_estimator_spec(
-            features,
-            mode,
-            sum((logits.values for logits in built[1:]), start=built[0].values),
+            features=features,
+            mode=mode,
+            logits=sum((logits.values for logits in built[1:]), start=built[0].values),
             labels=labels,
             update_ops=[op for logits in built for op in logits.update_ops],
             **_how_to_train(optimizers, _variables_of_each(built)),

@@ -82,7 +82,10 @@ class MultiHead(Head):
     ) -> Any:
         """See Head; labels and logits are by the name of the head."""
         logits, labels = self._by_head(logits), self._checked_labels(labels)
-        losses = [head.loss(labels[name], logits[name], features, mode) for name, head in self._heads.items()]
+        losses = [
+            head.loss(labels=labels[name], logits=logits[name], features=features, mode=mode)
+            for name, head in self._heads.items()
+        ]
         return self._merged(losses, regularization_losses)
 
     def predictions(
@@ -98,7 +101,7 @@ class MultiHead(Head):
         """
         logits = self._by_head(logits)
         with tf.name_scope("merge_pred"):
-            return _by_pair({name: head.predictions(logits[name]) for name, head in self._heads.items()})
+            return _by_pair({name: head.predictions(logits=logits[name]) for name, head in self._heads.items()})
 
     def metrics(self, regularization_losses: Sequence[Any] | None = None) -> dict[str, Any]:
         """The metrics of the heads' losses; those of the heads themselves come with the first update."""
@@ -122,7 +125,9 @@ class MultiHead(Head):
         if regularization_losses is not None:
             eval_metrics[self._summary_key("regularization_loss")].update_state(tf.add_n(regularization_losses))
         for name, head in self._heads.items():
-            eval_metrics[_loss_key(name)].update_state(head.loss(labels[name], logits[name], features))
+            eval_metrics[_loss_key(name)].update_state(
+                head.loss(labels=labels[name], logits=logits[name], features=features)
+            )
             of_head = head.update_metrics(head.metrics(), features, logits[name], labels[name])
             eval_metrics.update(of_head or {})
         return eval_metrics
@@ -154,7 +159,11 @@ class MultiHead(Head):
                 return self._evaluation(features, logits, labels, regularization_losses)
             specs = {
                 name: head.create_estimator_spec(
-                    features, mode, logits[name], labels[name] if labels else None, train_op_fn=_no_train_op
+                    features=features,
+                    mode=mode,
+                    logits=logits[name],
+                    labels=labels[name] if labels else None,
+                    train_op_fn=_no_train_op,
                 )
                 for name, head in self._heads.items()
             }
