@@ -1,5 +1,6 @@
 """What the processes of tests.estimator.tasks do: `python -m tests.estimator.runs MODE MODEL_DIR ARGUMENT`."""
 
+import functools
 import json
 import sys
 from typing import Any
@@ -8,8 +9,12 @@ import psutil
 import tensorflow as tf
 
 from runner import estimator as tfe
+from runner.estimator.early_stopping import read_eval_metrics
+from runner.estimator.input_checkpoint import CheckpointInputPipelineHook
 from tests.estimator import embeddings
-from tests.estimator.data import classifier, iris
+from tests.estimator.data import classifier, eval_input_fn, iris
+from tests.estimator.exporting import RecordingExporter
+from tests.waiting import wait_until
 
 
 def curve(model_dir: str, batch_size: int) -> None:
@@ -186,6 +191,78 @@ def sparse(model_dir: str, _: Any) -> None:
     """One pass over the ids with each optimizer."""
     for name in embeddings.OPTIMIZERS:
         embeddings.train(f"{model_dir}/{name}", optimizer=name, batch_size=embeddings.BATCH_SIZE)
+
+
+class PrintingExporter(RecordingExporter):
+    """Prints its calls, for the test that started the process."""
+
+    def export(self, **options: Any) -> bytes:
+        exported = super().export(**options)
+        print("EXPORTED", json.dumps(self.calls[-1]))
+        return exported
+
+
+def evaluated(model_dir: str, _: Any) -> None:
+    """Trains to step 30; after each save but the first the chief holds all until it was evaluated."""
+    estimator = classifier(model_dir, save_checkpoints_steps=10)
+
+    class Waiting(tf.compat.v1.train.CheckpointSaverListener):
+        def after_save(self, session: Any, global_step_value: int) -> None:
+            wait_until(lambda: global_step_value in read_eval_metrics(estimator.eval_dir()), timeout_secs=120)
+
+    tfe.train_and_evaluate(
+        estimator,
+        tfe.TrainSpec(lambda: iris().repeat().batch(50), max_steps=30, saving_listeners=[Waiting()]),
+        tfe.EvalSpec(eval_input_fn, start_delay_secs=0, throttle_secs=0, exporters=PrintingExporter("printed")),
+    )
+
+
+def mastered(model_dir: str, _: Any) -> None:
+    """Trains to step 5, and evaluates amid that if it is the master."""
+    tfe.train_and_evaluate(
+        classifier(model_dir, save_checkpoints_steps=2),
+        tfe.TrainSpec(lambda: iris().repeat().batch(50), max_steps=5),
+        tfe.EvalSpec(eval_input_fn, throttle_secs=0, exporters=PrintingExporter("printed")),
+    )
+
+
+def stop_by_hooks(model_dir: str, _: Any) -> None:
+    """Four trainings without max_steps, each of which hooks end or make go on."""
+
+    class Noting(tf.compat.v1.train.SessionRunHook):
+        """Prints the sum of the labels of each step, and the last step."""
+
+        def before_run(self, run_context: Any) -> Any:
+            return tf.compat.v1.train.SessionRunArgs(tf.compat.v1.get_collection("labels")[0])
+
+        def after_run(self, run_context: Any, run_values: Any) -> None:
+            print("READ", name, run_values.results)
+
+        def end(self, session: Any) -> None:
+            print("END", name, session.run(tf.compat.v1.train.get_global_step()))
+
+    def model_fn(features: Any, labels: Any, mode: str) -> tfe.EstimatorSpec:
+        tf.compat.v1.add_to_collection("labels", tf.reduce_sum(labels))
+        weight = tf.compat.v1.get_variable("weight", [], initializer=tf.compat.v1.ones_initializer())
+        optimizer = tf.compat.v1.train.GradientDescentOptimizer(0.1)
+        train_op = optimizer.minimize(tf.square(weight), tf.compat.v1.train.get_global_step())
+        return tfe.EstimatorSpec(mode, loss=tf.square(weight), train_op=train_op)
+
+    def labels() -> tf.data.Dataset:
+        return tf.data.Dataset.range(1000).map(lambda value: ({"x": value}, value)).batch(1)
+
+    for name, directory in (("early", "a"), ("checkpoint", "b"), ("input", "c"), ("input again", "c")):
+        estimator = tfe.Estimator(model_fn, f"{model_dir}/{directory}", config=tfe.RunConfig())
+        answers = iter([False, False, True])
+        stop_early = tfe.experimental.make_early_stopping_hook(
+            estimator, functools.partial(next, answers), run_every_secs=None, run_every_steps=2
+        )
+        stop_at_checkpoint = tfe.experimental.make_stop_at_checkpoint_step_hook(estimator, 4)
+        hooks = {
+            "early": [stop_early],
+            "checkpoint": [stop_at_checkpoint, tfe.GlobalStepWaiterHook(3)],
+        }.get(name, [CheckpointInputPipelineHook(estimator), tfe.StopAtStepHook(num_steps=2)])
+        estimator.train(labels, hooks=[*hooks, Noting()])
 
 
 if __name__ == "__main__":

@@ -9,8 +9,6 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from runner.cluster import Place, roster, tf_config
-
 TIMEOUT_SECS = 120
 
 
@@ -46,19 +44,38 @@ def start(stack: ExitStack, mode: str, model_dir: Path, *, workers: int, logs: P
         logs: Where the outputs go.
         extra: Arguments of the run, by task ("chief:0") or for all ("all").
     """
-    places = roster(workers)
+    if not workers:
+        return {"chief:0": _start(stack, mode, model_dir, {}, logs, extra.get("chief:0", extra.get("all")), "chief:0")}
+    names = ["chief:0", *(f"worker:{index}" for index in range(workers))]
+    return start_cluster(stack, mode, model_dir, *names, logs=logs, **extra)
+
+
+def start_cluster(
+    stack: ExitStack, mode: str, model_dir: Path, *names: str, logs: Path, **extra: Any
+) -> dict[str, Task]:
+    """Starts tasks of any types.
+
+    Args:
+        stack: See `start`, as for the others.
+        mode: See there.
+        model_dir: See there.
+        names: The tasks, each "<task type>:<index>", those of one type in order.
+        logs: See there.
+        extra: See there.
+    """
+    cluster: dict[str, list[str]] = {}
     with ExitStack() as held:
-        sockets = [held.enter_context(socket.socket()) for _ in places]
-        for each in sockets:
-            each.bind(("127.0.0.1", 0))
-        addresses = [f"127.0.0.1:{each.getsockname()[1]}" for each in sockets]
-    cluster = {"chief": addresses[:1], "worker": addresses[1:]} if workers else {}
-    return {
-        str(place): _start(
-            stack, mode, model_dir, tf_config(cluster, place), logs, extra.get(str(place), extra.get("all")), place
-        )
-        for place in places
-    }
+        for name in names:
+            if name != "evaluator:0":  # it is not in the cluster
+                each = held.enter_context(socket.socket())
+                each.bind(("127.0.0.1", 0))
+                cluster.setdefault(name.partition(":")[0], []).append(f"127.0.0.1:{each.getsockname()[1]}")
+    tasks = {}
+    for name in names:
+        task_type, _, index = name.partition(":")
+        config = {"cluster": cluster, "task": {"type": task_type, "index": int(index)}}
+        tasks[name] = _start(stack, mode, model_dir, config, logs, extra.get(name, extra.get("all")), name)
+    return tasks
 
 
 def outputs(tasks: dict[str, Task]) -> str:
@@ -67,9 +84,9 @@ def outputs(tasks: dict[str, Task]) -> str:
 
 
 def _start(
-    stack: ExitStack, mode: str, model_dir: Path, config: dict[str, Any], logs: Path, argument: Any, place: Place
+    stack: ExitStack, mode: str, model_dir: Path, config: dict[str, Any], logs: Path, argument: Any, name: str
 ) -> Task:
-    log = logs / f"{model_dir.name}-{str(place).replace(':', '-')}.log"
+    log = logs / f"{model_dir.name}-{name.replace(':', '-')}.log"
     environ = {**os.environ, "TF_CONFIG": json.dumps(config), "TF_CPP_MIN_LOG_LEVEL": "2"}
     command = [sys.executable, "-m", "tests.estimator.runs", mode, str(model_dir), json.dumps(argument)]
     with log.open("wb") as output:

@@ -105,6 +105,11 @@ def test_the_name_of_an_evaluation_is_a_string() -> None:
         EvalSpec(input_fn, name=name)
 
 
+@pytest.mark.parametrize("name", ["test", "", None])
+def test_an_evaluation_may_have_a_name(name: str | None) -> None:
+    assert EvalSpec(input_fn, name=name).name == name
+
+
 def test_one_exporter_or_any_iterable_of_them_is_accepted() -> None:
     exporter = NamedExporter("a")
 
