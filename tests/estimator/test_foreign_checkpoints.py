@@ -80,6 +80,15 @@ def test_an_optimizer_of_v1_goes_on_with_the_slots_of_v1(tmp_path: Path) -> None
     assert power == pytest.approx(expected(name)["after"]["dnn/head/beta2_power"])
 
 
+def test_the_steps_of_an_optimizer_that_counts_them_are_those_of_v1(tmp_path: Path) -> None:
+    name = "v1.DNNLinearCombinedClassifier"
+    model_dir = copied(name, tmp_path)
+
+    ask("train", model_dir, model=name, steps=STEPS)
+
+    assert tf.train.load_variable(str(model_dir), "training/Ftrl/iter") == 30 + STEPS
+
+
 def test_one_line_tells_that_names_were_mapped_and_the_next_checkpoint_has_ours(
     tmp_path: Path, info_log: pytest.LogCaptureFixture
 ) -> None:
