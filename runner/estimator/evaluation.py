@@ -154,8 +154,17 @@ def _with_all_local_variables(scaffold: Any) -> Any:
     """The scaffold, whose own local_init_op may know nothing of the variables of the metrics."""
     if scaffold.local_init_op is None:
         return scaffold
-    local_init_op = tf.group(scaffold.local_init_op, _v1.train.Scaffold.default_local_init_op())
+    with tf.control_dependencies([scaffold.local_init_op]):  # what that initializes keeps its value
+        rest = [
+            tf.cond(_v1.is_variable_initialized(variable), tf.no_op, functools.partial(_initialize, variable))
+            for variable in _v1.local_variables()
+        ]
+    local_init_op = tf.group(scaffold.local_init_op, _v1.tables_initializer(), *rest)
     return _v1.train.Scaffold(local_init_op=local_init_op, copy_from_scaffold=scaffold)
+
+
+def _initialize(variable: Any) -> Any:
+    return tf.group(variable.assign(variable.initial_value))
 
 
 def open_local_session(scaffold: Any, *, model_dir: str, config: RunConfig, checkpoint_path: str | None) -> Any:
