@@ -156,18 +156,18 @@ class CheckpointHook(_FetchingStepHook):
         is_due = self._schedule.is_due(step)
         if is_due:
             self._schedule.mark(step)
-        if (is_due or self._save_next) and self._save(run_context.session, step):
+        if (is_due or self._save_next) and self.save(run_context.session, step):
             run_context.request_stop()
         self._save_next = False
 
     def end(self, session: Any) -> None:
         step = int(session.run(_v1.train.get_global_step()))
         if step != self._saved_step:
-            self._save(session, step)
+            self.save(session, step)
         for listener in self._listeners:
             listener.end(session, step)
 
-    def _save(self, session: Any, step: int) -> bool:
+    def save(self, session: Any, step: int) -> bool:
         """Saves, and returns whether a listener asks for the end of the training."""
         if self._listeners:
             _logger.info("Calling checkpoint listeners before saving checkpoint %d...", step)

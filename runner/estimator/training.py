@@ -107,9 +107,10 @@ class Training:
         for hook in hooks:
             hook.begin()
         spec.scaffold.finalize()
-        session = _open_session(self.config, replicas, spec.scaffold, checkpoints)
+        save_start = functools.partial(self._save_start, hooks=hooks, checkpoints=checkpoints, events=events)
+        session = _open_session(self.config, replicas, spec.scaffold, checkpoints, save_start)
         self._stack.callback(session.close)
-        if replicas.is_chief:
+        if replicas.is_chief and events.writer is None:
             self._stack.enter_context(events)
         return StepLoop(HookedSession(session, hooks), train_op=spec.train_op, loss=loss, step=step).run()
 
@@ -205,6 +206,17 @@ class Training:
         )
         return [hook]
 
+    def _save_start(self, session: Any, *, hooks: list[Any], checkpoints: Checkpoints, events: EventFile) -> str:
+        """Saves what the workers of a cluster start from; like any save it is told to listeners and in the events."""
+        self._stack.enter_context(events)
+        step = int(session.run(_v1.train.get_global_step()))
+        for hook in hooks:
+            if isinstance(hook, CheckpointHook):
+                hook.save(session, step)  # a listener that asks for the end is not heard yet, as in the original
+                return checkpoints.at_step(step)
+        _logger.info("Saving checkpoints for %d into %s.", step, checkpoints.basename)
+        return checkpoints.save(session, step)
+
     def _lend_listeners(self, listeners: list[Any]) -> None:
         """Adds the saving listeners to those of a user's hook, which may be used again, for this run only."""
         before = list(listeners)
@@ -229,7 +241,9 @@ def _saver(config: RunConfig, scaffold: Any) -> Any:
     return saver
 
 
-def _open_session(config: RunConfig, replicas: Replicas, scaffold: Any, checkpoints: Checkpoints) -> Any:
+def _open_session(
+    config: RunConfig, replicas: Replicas, scaffold: Any, checkpoints: Checkpoints, save_start: Callable[[Any], str]
+) -> Any:
     """A session with the state of the latest checkpoint; where there is none, with initial weights.
 
     In a cluster the chief selects: it publishes step 0 if there is nothing to restore yet, and the others restore
@@ -246,9 +260,7 @@ def _open_session(config: RunConfig, replicas: Replicas, scaffold: Any, checkpoi
     session = None
     if replicas.is_chief and replicas.count > 1 and prefix is None:
         session = create_session(scaffold, config=config.session_config)
-        step = int(session.run(_v1.train.get_global_step()))
-        _logger.info("Saving checkpoints for %d into %s.", step, checkpoints.basename)
-        prefix = checkpoints.save(session, step)
+        prefix = save_start(session)
     restored_step = replicas.agree_on_restore(prefix, checkpoints.wanted)
     if session is not None:
         return session

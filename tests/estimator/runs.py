@@ -11,7 +11,7 @@ import tensorflow as tf
 from runner import estimator as tfe
 from runner.estimator.early_stopping import read_eval_metrics
 from runner.estimator.input_checkpoint import CheckpointInputPipelineHook
-from tests.estimator import embeddings
+from tests.estimator import embeddings, endings
 from tests.estimator.data import classifier, eval_input_fn, iris
 from tests.estimator.exporting import RecordingExporter
 from tests.waiting import wait_until
@@ -108,8 +108,12 @@ def stop_by_listener(model_dir: str, _: Any) -> None:
     """The chief alone is told to stop."""
 
     class Listener(tf.compat.v1.train.CheckpointSaverListener):
+        def before_save(self, session: Any, global_step_value: int) -> None:
+            print("BEFORE", global_step_value)
+
         def after_save(self, session: Any, global_step_value: int) -> bool:
-            return global_step_value == 4
+            print("AFTER", global_step_value)
+            return global_step_value in (0, 4)
 
     classifier(model_dir, save_checkpoints_steps=2).train(
         lambda: iris().repeat().batch(50), saving_listeners=[Listener()], max_steps=1000
@@ -208,7 +212,8 @@ def evaluated(model_dir: str, _: Any) -> None:
 
     class Waiting(tf.compat.v1.train.CheckpointSaverListener):
         def after_save(self, session: Any, global_step_value: int) -> None:
-            wait_until(lambda: global_step_value in read_eval_metrics(estimator.eval_dir()), timeout_secs=120)
+            if global_step_value:
+                wait_until(lambda: global_step_value in read_eval_metrics(estimator.eval_dir()), timeout_secs=120)
 
     tfe.train_and_evaluate(
         estimator,
@@ -263,6 +268,11 @@ def stop_by_hooks(model_dir: str, _: Any) -> None:
             "checkpoint": [stop_at_checkpoint, tfe.GlobalStepWaiterHook(3)],
         }.get(name, [CheckpointInputPipelineHook(estimator), tfe.StopAtStepHook(num_steps=2)])
         estimator.train(labels, hooks=[*hooks, Noting()])
+
+
+def end(model_dir: str, _: Any) -> None:
+    """Trains with each kind of input until it ends."""
+    endings.train(model_dir)
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import pytest
 import tensorflow as tf
 
 from tests.estimator.data import N_EXAMPLES, iris, steps_of
+from tests.estimator.events import saves
 from tests.estimator.tasks import outputs, start
 from tests.waiting import wait_until
 
@@ -118,6 +119,10 @@ def test_a_stop_in_one_task_ends_all_at_the_same_step(stack: ExitStack, tmp_path
 
     assert [task.wait() for task in tasks.values()] == [0, 0], outputs(tasks)
     assert steps_of(tmp_path / "model") == [0, 2, 4]
+    # Told of the first save too, in vain: as in the original, nothing is there to be stopped yet.
+    words = [line.split() for line in tasks["chief:0"].output.splitlines() if line.startswith(("BEFORE", "AFTER"))]
+    assert words == [[word, step] for step in "024" for word in ("BEFORE", "AFTER")]
+    assert saves(tmp_path / "model") == [0, 2, 4]
 
 
 def test_a_task_without_a_batch_ends_all_with_a_warning(stack: ExitStack, tmp_path: Path) -> None:
