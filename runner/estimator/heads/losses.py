@@ -11,15 +11,18 @@ __all__ = ["call_loss_fn", "check_loss_fn", "check_loss_reduction", "reduce_loss
 
 _v1 = tf.compat.v1
 _REDUCTIONS = ("auto", "sum", "sum_over_batch_size")
+_REDUCTIONS_V1 = ("weighted_mean", "weighted_sum_by_nonzero_weights")
+"""Of tf.compat.v1.losses.Reduction, those that tf.losses has no name for."""
 
 
 def check_loss_reduction(loss_reduction: str) -> None:
     """Refuses a reduction that leaves no scalar.
 
     Raises:
-        ValueError: It is none of "sum_over_batch_size", "sum" and "auto", which means the first.
+        ValueError: It is none of "sum_over_batch_size", "sum" and "auto", which means the first, and none of the two of
+            TensorFlow 1 that divide by the weights.
     """
-    if loss_reduction not in _REDUCTIONS:
+    if loss_reduction not in (*_REDUCTIONS, *_REDUCTIONS_V1):
         raise ValueError(
             f"Invalid loss_reduction: {loss_reduction}. See `tf.losses.Reduction` for valid options. "
             f"They are {', '.join(_REDUCTIONS)}."
@@ -73,12 +76,12 @@ def call_loss_fn(loss_fn: Callable[..., Any], labels: Any, logits: Any, features
 
 
 def reduce_losses(losses: Any, weights: Any, loss_reduction: str) -> Any:
-    """The loss of a batch: the weighted sum, or that divided by the number of losses.
+    """The loss of a batch: the weighted sum, or that divided by the number of losses, or by what the weights say.
 
     Args:
         losses: `[D0, ..., DN, K]`.
         weights: `[D0, ..., DN, K]`, or 1 in place of K; None for 1.
-        loss_reduction: "sum", or another name for "sum_over_batch_size".
+        loss_reduction: One that check_loss_reduction lets through.
 
     Returns:
         A scalar `float32`.
@@ -89,6 +92,11 @@ def reduce_losses(losses: Any, weights: Any, loss_reduction: str) -> Any:
         total = tf.reduce_sum(weighted)
         if loss_reduction == "sum":
             return total
+        if loss_reduction in _REDUCTIONS_V1 and weights is not None:
+            weights = tf.broadcast_to(weights, tf.shape(losses))
+            is_mean = loss_reduction == "weighted_mean"
+            divisor = tf.reduce_sum(weights) if is_mean else tf.math.count_nonzero(weights, dtype=total.dtype)
+            return tf.math.divide_no_nan(total, divisor, name="value")
         size = tf.cast(tf.size(weighted), total.dtype, name="num_elements")
         return tf.math.divide_no_nan(total, size, name="value")
 

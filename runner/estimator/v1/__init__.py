@@ -3,6 +3,7 @@
 from typing import TYPE_CHECKING, NoReturn
 
 from runner.estimator import export
+from runner.estimator.add_metrics import add_metrics
 from runner.estimator.estimator_v1 import Estimator
 from runner.estimator.export.exporters import BestExporter, Exporter, FinalExporter, LatestExporter
 from runner.estimator.heads import (
@@ -41,13 +42,30 @@ from runner.estimator.session_run_hooks import (
 from runner.estimator.train_and_evaluate import train_and_evaluate
 from runner.estimator.train_spec import EvalSpec, TrainSpec
 from runner.estimator.v1 import experimental, inputs
+from runner.estimator.v1.baseline import BaselineClassifier, BaselineEstimator, BaselineRegressor
+from runner.estimator.v1.dnn import DNNClassifier, DNNEstimator, DNNRegressor
+from runner.estimator.v1.dnn_linear_combined import (
+    DNNLinearCombinedClassifier,
+    DNNLinearCombinedEstimator,
+    DNNLinearCombinedRegressor,
+)
+from runner.estimator.v1.linear import LinearClassifier, LinearEstimator, LinearRegressor
 from runner.estimator.warm_start import VocabInfo, WarmStartSettings
 
 __all__ = [
+    "BaselineClassifier",
+    "BaselineEstimator",
+    "BaselineRegressor",
     "BestExporter",
     "BinaryClassHead",
     "CheckpointSaverHook",
     "CheckpointSaverListener",
+    "DNNClassifier",
+    "DNNEstimator",
+    "DNNLinearCombinedClassifier",
+    "DNNLinearCombinedEstimator",
+    "DNNLinearCombinedRegressor",
+    "DNNRegressor",
     "Estimator",
     "EstimatorSpec",
     "EvalSpec",
@@ -58,6 +76,9 @@ __all__ = [
     "GlobalStepWaiterHook",
     "Head",
     "LatestExporter",
+    "LinearClassifier",
+    "LinearEstimator",
+    "LinearRegressor",
     "LoggingTensorHook",
     "LogisticRegressionHead",
     "ModeKeys",
@@ -81,6 +102,7 @@ __all__ = [
     "TrainSpec",
     "VocabInfo",
     "WarmStartSettings",
+    "add_metrics",
     "classifier_parse_example_spec",
     "experimental",
     "export",
