@@ -2,13 +2,10 @@
 
 __all__ = ["explain"]
 
-_TPU = "TPUs are out of scope here: use the Estimator of the same arguments, on CPU or GPU."
-
 _REASONS = {
+    "LinearSDCA": "It is out of scope here, being no optimizer of gradients: use Ftrl, with the same regularization.",
     "model_to_estimator": "Models of Keras are out of scope here: write a model_fn that calls the layers of tf_keras.",
-    "tpu": _TPU,
-    "TPUEstimator": _TPU,
-    "TPUEstimatorSpec": _TPU,
+    "tpu": "TPUs are out of scope here: use the Estimator with the same model_fn, on CPU or GPU.",
 }
 
 

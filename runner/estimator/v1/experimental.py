@@ -1,5 +1,7 @@
 """The namespace tf.compat.v1.estimator.experimental."""
 
+from typing import TYPE_CHECKING, NoReturn
+
 from runner.estimator.canned.kmeans import KMeans
 from runner.estimator.canned.logit_fns import call_logit_fn, dnn_logit_fn_builder, linear_logit_fn_builder
 from runner.estimator.early_stopping import (
@@ -11,6 +13,7 @@ from runner.estimator.early_stopping import (
 )
 from runner.estimator.export.receivers import build_raw_supervised_input_receiver_fn
 from runner.estimator.in_memory_evaluator import InMemoryEvaluatorHook
+from runner.estimator.out_of_scope import explain as _explain
 from runner.estimator.stop_at_checkpoint_step import make_stop_at_checkpoint_step_hook
 
 __all__ = [
@@ -27,3 +30,8 @@ __all__ = [
     "stop_if_no_decrease_hook",
     "stop_if_no_increase_hook",
 ]
+
+if not TYPE_CHECKING:  # else every name would seem to be there
+
+    def __getattr__(name: str) -> NoReturn:
+        raise AttributeError(_explain(__name__, name))
