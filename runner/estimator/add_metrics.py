@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
+from runner.estimator import estimator_v1
 from runner.estimator.arguments import check_arguments
 from runner.estimator.estimator import Estimator
 from runner.estimator.model_fn import EstimatorSpec, ModeKeys
@@ -40,7 +41,8 @@ def add_metrics(estimator: Estimator, metric_fn: Callable[..., dict[str, Any]]) 
         added = metric_fn(**{name: available[name] for name in names})
         return spec._replace(eval_metric_ops={**spec.eval_metric_ops, **added})
 
-    return Estimator(
+    # As in the original, one that code for TensorFlow 1 can export, too.
+    return estimator_v1.Estimator(
         model_fn,
         model_dir=estimator.model_dir,
         config=estimator.config,

@@ -8,6 +8,7 @@ import tensorflow as tf
 import tf_keras
 
 from runner import estimator as tfe
+from runner.estimator import v1 as tf1
 from tests.estimator.data import linear_input_fn, linear_model_fn, steps_of
 
 
@@ -28,6 +29,7 @@ def test_a_metric_is_evaluated_beside_those_of_the_model_fn(tmp_path: Path) -> N
     before, after = estimator.evaluate(linear_input_fn), more.evaluate(linear_input_fn)
     assert after == {**before, "mean_label": 3.0}
     assert steps_of(tmp_path) == [1]
+    assert type(more) is tf1.Estimator
     assert list(more.predict(linear_input_fn)) == list(estimator.predict(linear_input_fn))
 
 
