@@ -4,6 +4,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from runner.estimator.canned.logit_fns import call_logit_fn
 from runner.estimator.canned.rnn import RNNClassifier, RNNEstimator
+from runner.estimator.canned.sdca import LinearSDCA
 from runner.estimator.early_stopping import (
     make_early_stopping_hook,
     stop_if_higher_hook,
@@ -18,6 +19,7 @@ from runner.estimator.stop_at_checkpoint_step import make_stop_at_checkpoint_ste
 
 __all__ = [
     "InMemoryEvaluatorHook",
+    "LinearSDCA",
     "RNNClassifier",
     "RNNEstimator",
     "build_raw_supervised_input_receiver_fn",

@@ -89,7 +89,7 @@ def _learning_rate(optimizer: Any) -> Any:
         return rate
     try:
         return float(rate.numpy())
-    except (AttributeError, NotImplementedError) as error:
+    except (AttributeError, NotImplementedError, TypeError) as error:
         raise _refusal(
             optimizer, "it was made in a graph, where its settings have no values: give a callable that makes it"
         ) from error

@@ -1,15 +1,17 @@
 """LinearClassifier, LinearRegressor and LinearEstimator: a linear model over feature columns."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from runner.estimator.canned.linear_model import build_linear_model
 from runner.estimator.canned.parts import Logits, Part, make_model_fn
+from runner.estimator.canned.sdca import LinearSDCA, make_sdca_model_fn
 from runner.estimator.estimator import Estimator
 from runner.estimator.heads.class_head import class_head
 from runner.estimator.heads.head import Head
 from runner.estimator.heads.regression import RegressionHead
+from runner.estimator.model_fn import EstimatorSpec
 from runner.estimator.run_config import RunConfig
 from runner.estimator.warm_start import WarmStartSettings
 
@@ -30,7 +32,7 @@ class LinearClassifier(Estimator):
         label_vocabulary: Classes as strings, in order, if labels are strings.
         optimizer: A name ("Adagrad", "Adam", "Ftrl", "RMSProp", "SGD", with a learning rate of
             min(0.2, 1 / sqrt(number of columns))), an optimizer of tf_keras.optimizers, tf.compat.v1.train or Keras 3,
-            or a callable that makes one, called in the graph. None means Ftrl.
+            or a callable that makes one, called in the graph; or LinearSDCA, for two classes. None means Ftrl.
         config: See Estimator.
         warm_start_from: See Estimator.
         loss_reduction: "sum_over_batch_size" or "sum".
@@ -56,8 +58,8 @@ class LinearClassifier(Estimator):
         head = class_head(
             n_classes, weight_column=weight_column, label_vocabulary=label_vocabulary, loss_reduction=loss_reduction
         )
-        part = linear_part(feature_columns, optimizer, sparse_combiner)
-        super().__init__(make_model_fn(head, [part]), model_dir, config, warm_start_from=warm_start_from)
+        model_fn = _model_fn(head, feature_columns, optimizer, sparse_combiner)
+        super().__init__(model_fn, model_dir, config, warm_start_from=warm_start_from)
 
 
 class LinearRegressor(Estimator):
@@ -91,8 +93,8 @@ class LinearRegressor(Estimator):
         sparse_combiner: str = "sum",
     ) -> None:
         head = RegressionHead(label_dimension, weight_column=weight_column, loss_reduction=loss_reduction)
-        part = linear_part(feature_columns, optimizer, sparse_combiner)
-        super().__init__(make_model_fn(head, [part]), model_dir, config, warm_start_from=warm_start_from)
+        model_fn = _model_fn(head, feature_columns, optimizer, sparse_combiner)
+        super().__init__(model_fn, model_dir, config, warm_start_from=warm_start_from)
 
 
 class LinearEstimator(Estimator):
@@ -118,8 +120,16 @@ class LinearEstimator(Estimator):
         sparse_combiner: str = "sum",
         warm_start_from: str | WarmStartSettings | None = None,
     ) -> None:
-        part = linear_part(feature_columns, optimizer, sparse_combiner)
-        super().__init__(make_model_fn(head, [part]), model_dir, config, warm_start_from=warm_start_from)
+        model_fn = _model_fn(head, feature_columns, optimizer, sparse_combiner)
+        super().__init__(model_fn, model_dir, config, warm_start_from=warm_start_from)
+
+
+def _model_fn(
+    head: Head, feature_columns: Iterable[Any], optimizer: Any, sparse_combiner: str
+) -> Callable[..., EstimatorSpec]:
+    if isinstance(optimizer, LinearSDCA):
+        return make_sdca_model_fn(head, feature_columns, optimizer, sparse_combiner)
+    return make_model_fn(head, [linear_part(feature_columns, optimizer, sparse_combiner)])
 
 
 def linear_part(
