@@ -101,6 +101,7 @@ class CheckpointInputPipelineHook(StepHook):
         return f"checkpoint_{self._name}"
 
     def _save(self, session: Any, step: int) -> None:
+        _logger.info("Saving checkpoints for %d into %s.", step, self._basename)
         Path(self._model_dir).mkdir(parents=True, exist_ok=True)
         self._saver.save(
             session, self._basename, global_step=step, latest_filename=self._state_filename, write_meta_graph=False

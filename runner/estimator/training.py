@@ -98,10 +98,12 @@ class Training:
         saver = _saver(self.config, spec.scaffold)
         checkpoints = Checkpoints(self.model_dir, saver, save_graph_def=self.config.checkpoint_save_graph_def)
         events = EventFile(self.model_dir)
-        hooks = self._hooks(spec, batch, step=step, loss=loss, replicas=replicas)
+        hooks = self._hooks(spec, step=step, replicas=replicas)
         if replicas.is_chief:
+            # As in the original, a step is saved, and may be evaluated, before the user's hooks are told of it.
             chief_hooks = self._chief_hooks(spec, hooks, checkpoints, events, step=step, replicas=replicas)
-            hooks = [*spec.training_chief_hooks, *hooks, *chief_hooks]
+            hooks = [*spec.training_chief_hooks, *chief_hooks, *hooks]
+        hooks = [*batch.hooks, NanHook(loss), *hooks]
         if self.config.log_step_count_steps is not None:
             hooks.append(LossHook(step, loss, every_steps=self.config.log_step_count_steps))
         for hook in hooks:
@@ -145,8 +147,8 @@ class Training:
             _v1.summary.scalar("loss", loss)
         return spec, loss
 
-    def _hooks(self, spec: EstimatorSpec, batch: Batch, *, step: Any, loss: Any, replicas: Replicas) -> list[Any]:
-        hooks = [*batch.hooks, NanHook(loss), *self.hooks, *spec.training_hooks]
+    def _hooks(self, spec: EstimatorSpec, *, step: Any, replicas: Replicas) -> list[Any]:
+        hooks = [*self.hooks, *spec.training_hooks]
         if not replicas.is_chief:  # the chief alone writes checkpoints, whoever brings the hook
             hooks = [hook for hook in hooks if not isinstance(hook, _v1.train.CheckpointSaverHook)]
         if replicas.count > 1 and any(isinstance(hook, _v1.train.GlobalStepWaiterHook) for hook in hooks):

@@ -61,10 +61,13 @@ def test_a_hook_is_used_again(tmp_path: Path) -> None:
 
 
 def test_checkpoints_have_the_variable_of_the_original(tmp_path: Path) -> None:
-    estimator = linear(tmp_path)
-    hook = tfe.experimental.make_early_stopping_hook(estimator, lambda: True)
+    answers, estimator = iter([False, True]), linear(tmp_path)
+    hook = tfe.experimental.make_early_stopping_hook(
+        estimator, lambda: next(answers), run_every_secs=None, run_every_steps=2
+    )
     estimator.train(linear_input_fn, hooks=[hook])
 
+    assert steps_of(tmp_path) == [1, 3]
     assert estimator.get_variable_value("signal_early_stopping/STOP")
     assert "loss" in estimator.evaluate(linear_input_fn)
 
@@ -196,8 +199,8 @@ def test_an_evaluation_amid_the_training_ends_it(tmp_path: Path) -> None:
 
     assert result is not None
     assert result[0] is not None
-    assert result[0]["global_step"] == 3
-    assert steps_of(tmp_path) == [1, 2, 3]
+    assert result[0]["global_step"] == 2
+    assert steps_of(tmp_path) == [1, 2]
 
 
 @pytest.mark.parametrize(

@@ -158,7 +158,7 @@ def test_listeners_and_hooks_of_the_specs_are_told(tmp_path: Path) -> None:
 
     tfe.train_and_evaluate(linear(tmp_path), train_spec, eval_spec(hooks=[Hook("evaluated")]))
 
-    assert told == ["saved 1", "trained", "saved 2", "evaluated"]
+    assert told == ["saved 1", "saved 2", "evaluated", "trained"]
 
 
 def test_the_name_of_the_evaluation_is_that_of_its_directory(tmp_path: Path) -> None:
