@@ -6,8 +6,6 @@ import tensorflow as tf
 
 __all__ = ["with_equal_shapes", "within"]
 
-_v1 = tf.compat.v1
-
 
 def with_equal_shapes(tensor: Any, expected: tuple[str, Any], given: tuple[str, Any], *, message: str) -> Any:
     """The tensor, after a check that two shapes are the same.
@@ -28,9 +26,9 @@ def with_equal_shapes(tensor: Any, expected: tuple[str, Any], given: tuple[str, 
         if shapes[0] != shapes[1]:
             raise ValueError(f"{message}, {expected_name}: {shapes[0]}. {given_name}: {shapes[1]}.")
         return tensor
-    data = [f"{expected_name}: ", expected_shape, f"{given_name}: ", given_shape]
-    check = _v1.debugging.assert_equal(expected_shape, given_shape, message=message, data=data)
-    with tf.control_dependencies([check]):
+    data = [f"{message} {expected_name}: ", expected_shape, f"{given_name}: ", given_shape]
+    same = tf.raw_ops.Equal(x=expected_shape, y=given_shape, incompatible_shape_error=False)
+    with tf.control_dependencies([_assert(same, data)]):
         return tf.identity(tensor)
 
 
@@ -53,9 +51,19 @@ def within(tensor: Any, last: int, *, too_large: str, negative: str) -> Any:
         if tf.reduce_any(tensor < 0):
             raise ValueError(f"{negative}. Given: {tensor.numpy().tolist()}")
         return tensor
-    checks = [
-        _v1.debugging.assert_less_equal(tensor, tf.constant(last, tensor.dtype), message=too_large),
-        _v1.debugging.assert_non_negative(tensor, message=negative),
-    ]
+    x = f"did not hold element-wise: x ({tensor.name}) = "
+    with tf.device("/CPU:0"):  # where input pipelines and the op that fails are: a GPU would send the values back
+        checks = [
+            _assert(tensor <= last, [f"{too_large} Condition x <= {last} {x}", tensor]),
+            _assert(tensor >= 0, [f"{negative} Condition x >= 0 {x}", tensor]),
+        ]
     with tf.control_dependencies(checks):
         return tf.identity(tensor)
+
+
+def _assert(condition: Any, data: list[Any]) -> Any:
+    """An op that fails with the data if any element of the condition is False.
+
+    The op itself, not tf.debugging: that hides it in a conditional, which costs more time in each step than this check.
+    """
+    return tf.raw_ops.Assert(condition=tf.reduce_all(condition), data=data, summarize=3)

@@ -87,7 +87,8 @@ class BinaryClassHead(SingleHead):
             labels = self._classes.ids_of(labels)
         elif labels.dtype == tf.string:
             raise ValueError(f"Labels dtype should be a number. Instead got {labels.dtype}. Pass a label_vocabulary.")
-        return labels_in_range(tf.cast(labels, tf.float32), 2)
+        labels = tf.cast(labels, tf.int32) if labels.dtype == tf.bool else labels
+        return tf.cast(labels_in_range(labels, 2), tf.float32)
 
     def _losses(self, labels: Any, logits: Any) -> Any:
         return tf.nn.sigmoid_cross_entropy_with_logits(labels=labels, logits=logits)
