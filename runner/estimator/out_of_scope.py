@@ -3,7 +3,6 @@
 __all__ = ["explain"]
 
 _REASONS = {
-    "LinearSDCA": "It is out of scope here, being no optimizer of gradients: use Ftrl, with the same regularization.",
     "model_to_estimator": "Models of Keras are out of scope here: write a model_fn that calls the layers of tf_keras.",
     "tpu": "TPUs are out of scope here: use the Estimator with the same model_fn, on CPU or GPU.",
 }

@@ -108,8 +108,6 @@ def test_every_documented_exception_is_one() -> None:
     [
         (v1, "tpu", "TPUs are out of scope"),
         (tfe, "model_to_estimator", "Models of Keras are out of scope"),
-        (tfe.experimental, "LinearSDCA", "It is out of scope"),
-        (v1.experimental, "LinearSDCA", "It is out of scope"),
     ],
 )
 def test_what_is_out_of_scope_says_so(namespace: Any, name: str, reason: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 import tensorflow as tf
 
 from runner import estimator as tfe
+from runner.estimator.canned.linear_model import LinearModel
 
 fc = tf.feature_column
 COLUMNS = [
@@ -123,3 +124,23 @@ def test_a_network_does_not_take_it(tmp_path: Path) -> None:
 
     with pytest.raises(ValueError, match=r"The given object is not a tf.keras.optimizers.Optimizer instance"):
         estimator.train(lambda: input_fn([1.0, 0.0, 1.0, 0.0]), steps=1)
+
+
+def test_a_step_of_ones_own_updates_the_weights_of_ones_own_model() -> None:
+    columns = [fc.numeric_column("x")]
+    sdca = tfe.experimental.LinearSDCA("id", symmetric_l2_regularization=2.0)
+    with tf.Graph().as_default(), tf.compat.v1.Session() as session:
+        features = {"x": tf.constant([[1.0], [2.0]]), "id": tf.constant(["a", "b"]), "w": tf.constant([1.0, 3.0])}
+        model = LinearModel(columns, 1, "sum")
+        solver, step = sdca.get_train_step(
+            model, "w", "squared_loss", columns, features, tf.constant([2.0, 1.0]), model.bias, None
+        )
+        update = solver.update_weights(step)
+        session.run(tf.compat.v1.global_variables_initializer())
+        for _ in range(200):
+            session.run(update)
+        weights = np.concatenate([session.run(model.bias), session.run(model.weights[0])[0]])
+
+    inputs, examples = np.array([[1.0, 1.0], [1.0, 2.0]]), np.diag([1.0, 3.0])
+    ridge = np.linalg.solve(inputs.T @ examples @ inputs + 2.0 * np.eye(2), inputs.T @ examples @ [2.0, 1.0])
+    np.testing.assert_allclose(weights, ridge, atol=1e-4)

@@ -9,7 +9,7 @@ import tensorflow as tf
 # Categorical columns have no public name.
 from tensorflow.python.feature_column import feature_column_v2 as fc
 
-from runner.estimator.canned.linear_model import LinearModel, build_linear_model
+from runner.estimator.canned.linear_model import build_linear_model
 from runner.estimator.canned.sdca_table import ExampleStates
 from runner.estimator.heads.binary_class import BinaryClassHead
 from runner.estimator.heads.head import Head
@@ -17,7 +17,7 @@ from runner.estimator.heads.regression import LogisticRegressionHead, PoissonReg
 from runner.estimator.heads.weights import example_weights
 from runner.estimator.model_fn import EstimatorSpec, ModeKeys
 
-__all__ = ["LinearSDCA", "make_sdca_model_fn"]
+__all__ = ["LinearSDCA", "SDCASolver", "make_sdca_model_fn"]
 
 _v1 = tf.compat.v1
 _logger = logging.getLogger("tensorflow")
@@ -58,6 +58,40 @@ class LinearSDCA:
         self.symmetric_l2_regularization = symmetric_l2_regularization
         self.adaptive = adaptive
 
+    def get_train_step(
+        self,
+        state_manager: Any,
+        weight_column_name: str | None,
+        loss_type: str,
+        feature_columns: Iterable[Any],
+        features: dict[str, Any],
+        targets: Any,
+        bias_var: Any,
+        global_step: Any,
+    ) -> tuple["SDCASolver", Any]:
+        """One step over a batch, for a linear model of one's own.
+
+        Args:
+            state_manager: Holds the variable `weights` of every column.
+            weight_column_name: Feature with the weights of the examples; None weighs all alike.
+            loss_type: "logistic_loss", "squared_loss", "hinge_loss", "smooth_hinge_loss" or "poisson_loss".
+            feature_columns: The columns of the model.
+            features: Tensors by name.
+            targets: `[batch]` or `[batch, 1]`.
+            bias_var: The bias, `[1] float32`.
+            global_step: Counts the step; None for no count.
+
+        Returns:
+            The solver, and the op of the step. `solver.update_weights(op)` makes the op that then gives the model its
+            weights.
+        """
+        solver = SDCASolver(self, loss_type, state_manager, feature_columns, bias_var)
+        solver.summarize()
+        labels = tf.reshape(tf.cast(targets, tf.float32), [-1])
+        weights = tf.ones_like(labels) if weight_column_name is None else tf.reshape(features[weight_column_name], [-1])
+        examples = _Examples(labels, weights, tf.raw_ops.SdcaFprint(input=features[self.example_id_column]))
+        return solver, solver.minimize(features, examples, global_step)
+
 
 def make_sdca_model_fn(
     head: Head, feature_columns: Iterable[Any], optimizer: LinearSDCA, sparse_combiner: str
@@ -89,14 +123,20 @@ def make_sdca_model_fn(
         if mode != ModeKeys.TRAIN:
             return head.create_estimator_spec(features, mode, logits.values, labels=labels)
         examples = _examples(head, features, labels, logits.values, id_column=optimizer.example_id_column)
-        solver = _Solver(optimizer, loss_type, model, columns)
+        solver = SDCASolver(optimizer, loss_type, model, columns, model.bias)
         solver.summarize()
+
+        def train_op_fn(loss: Any) -> Any:
+            with tf.control_dependencies([loss]):  # that of the weights before the step
+                step = solver.minimize(features, examples, _v1.train.get_global_step())
+            return solver.update_weights(step)
+
         return head.create_estimator_spec(
             features,
             mode,
             logits.values,
             labels=labels,
-            train_op_fn=lambda loss: solver.step(features, examples, after=loss),
+            train_op_fn=train_op_fn,
         )
 
     return model_fn
@@ -142,21 +182,23 @@ class _Sparse(NamedTuple):
     values: Any
 
 
-class _Solver:
-    """The variables of SDCA next to those of a model, and the step that updates both.
+class SDCASolver:
+    """The variables of SDCA next to those of a model, and the ops that update both.
 
     The `_unshrunk` twin of a variable is what the dual states add up to; L1 shrinks what the model sees of it.
     """
 
-    def __init__(self, optimizer: LinearSDCA, loss_type: str, model: LinearModel, columns: Iterable[Any]) -> None:
+    def __init__(
+        self, optimizer: LinearSDCA, loss_type: str, state_manager: Any, columns: Iterable[Any], bias: Any
+    ) -> None:
         self._optimizer = optimizer
         self._loss_type = loss_type
-        self._model = model
+        self._state_manager = state_manager
         by_name = sorted(columns, key=lambda column: str(column.name))
         self._sparse_columns = [column for column in by_name if isinstance(column, fc.CategoricalColumn)]
         self._dense_columns = [column for column in by_name if not isinstance(column, fc.CategoricalColumn)]
-        self._sparse = [model.get_variable(column, "weights") for column in self._sparse_columns]
-        self._dense = [model.get_variable(column, "weights") for column in self._dense_columns] + [model.bias]
+        self._sparse = [state_manager.get_variable(column, "weights") for column in self._sparse_columns]
+        self._dense = [*(state_manager.get_variable(column, "weights") for column in self._dense_columns), bias]
         self._unshrunk = {variable.ref(): _twin(variable) for variable in [*self._sparse, *self._dense]}
         self._states = ExampleStates(optimizer.num_table_shards)
         if optimizer.symmetric_l2_regularization <= 1.0:
@@ -174,51 +216,51 @@ class _Solver:
         _v1.summary.scalar("approximate_duality_gap", (primal_loss + dual_loss + l1 + 2.0 * l2) / weight)
         _v1.summary.scalar("examples_seen", self._states.size())
 
-    def step(self, features: dict[str, Any], examples: _Examples, *, after: Any) -> Any:
-        """The training op: updates states, twins, weights and global_step, after the tensor `after` was worked out."""
-        cache = fc.FeatureTransformationCache(features)
-        sparse = [_unique(column, *column.get_sparse_tensors(cache, self._model)) for column in self._sparse_columns]
-        dense = [_matrix(column, column.get_dense_tensor(cache, self._model)) for column in self._dense_columns]
+    def minimize(self, features: dict[str, Any], examples: "_Examples", global_step: Any) -> Any:
+        """The op of one step: updates the states, the twins, and global_step, if that is given."""
+        cache, manager = fc.FeatureTransformationCache(features), self._state_manager
+        sparse = [_unique(column, *column.get_sparse_tensors(cache, manager)) for column in self._sparse_columns]
+        dense = [_matrix(column, column.get_dense_tensor(cache, manager)) for column in self._dense_columns]
         dense.append(tf.ones([tf.size(examples.labels), 1]))
         touched = [tf.unique(each.ids)[0] for each in sparse]
         sparse_twins = [self._unshrunk[variable.ref()] for variable in self._sparse]
         dense_twins = [self._unshrunk[variable.ref()] for variable in self._dense]
-        with tf.control_dependencies([after]):
-            states, sparse_deltas, dense_deltas = tf.raw_ops.SdcaOptimizerV2(
-                sparse_example_indices=[each.rows for each in sparse],
-                sparse_feature_indices=[each.ids for each in sparse],
-                sparse_feature_values=[each.values for each in sparse],
-                dense_features=dense,
-                example_weights=examples.weights,
-                example_labels=examples.labels,
-                sparse_indices=touched,
-                sparse_weights=[tf.gather(twin, ids) for twin, ids in zip(sparse_twins, touched, strict=True)],
-                dense_weights=[tf.identity(twin) for twin in dense_twins],
-                example_state_data=self._states.lookup(examples.fingerprints),
-                loss_type=self._loss_type,
-                l1=self._optimizer.symmetric_l1_regularization,
-                l2=self._optimizer.symmetric_l2_regularization,
-                num_loss_partitions=self._optimizer.num_loss_partitions,
-                num_inner_iterations=1,
-                adaptive=self._optimizer.adaptive,
-            )
+        states, sparse_deltas, dense_deltas = tf.raw_ops.SdcaOptimizerV2(
+            sparse_example_indices=[each.rows for each in sparse],
+            sparse_feature_indices=[each.ids for each in sparse],
+            sparse_feature_values=[each.values for each in sparse],
+            dense_features=dense,
+            example_weights=examples.weights,
+            example_labels=examples.labels,
+            sparse_indices=touched,
+            sparse_weights=[tf.gather(twin, ids) for twin, ids in zip(sparse_twins, touched, strict=True)],
+            dense_weights=[tf.identity(twin) for twin in dense_twins],
+            example_state_data=self._states.lookup(examples.fingerprints),
+            loss_type=self._loss_type,
+            l1=self._optimizer.symmetric_l1_regularization,
+            l2=self._optimizer.symmetric_l2_regularization,
+            num_loss_partitions=self._optimizer.num_loss_partitions,
+            num_inner_iterations=1,
+            adaptive=self._optimizer.adaptive,
+        )
         with tf.control_dependencies([states]):
             updates = [self._states.insert(examples.fingerprints, states)]
             for twin, ids, delta in zip(sparse_twins, touched, sparse_deltas, strict=True):
                 updates.append(twin.scatter_add(tf.IndexedSlices(delta, ids)))
             for twin, delta in zip(dense_twins, dense_deltas, strict=True):
                 updates.append(twin.assign_add(delta))
-        with tf.control_dependencies(updates), tf.control_dependencies(self._shrink()):
-            return _v1.train.get_global_step().assign_add(1).op
+        with tf.control_dependencies(updates):
+            return tf.no_op() if global_step is None else global_step.assign_add(1).op
 
-    def _shrink(self) -> list[Any]:
-        """Gives the model its weights: those of the twins, all nearer to 0 by L1."""
+    def update_weights(self, train_op: Any) -> Any:
+        """The op that, after that of a step, gives the model the values of the twins, all nearer to 0 by L1."""
         by = self._optimizer.symmetric_l1_regularization / self._optimizer.symmetric_l2_regularization
         assignments = []
-        for variable in [*self._sparse, *self._dense]:
-            value = self._unshrunk[variable.ref()].read_value()
-            assignments.append(variable.assign(tf.sign(value) * tf.maximum(0.0, tf.abs(value) - by)))
-        return assignments
+        with tf.control_dependencies([train_op]):
+            for variable in [*self._sparse, *self._dense]:
+                value = self._unshrunk[variable.ref()].read_value()
+                assignments.append(variable.assign(tf.sign(value) * tf.maximum(0.0, tf.abs(value) - by)))
+        return tf.group(*assignments)
 
 
 def _twin(variable: Any) -> Any:
