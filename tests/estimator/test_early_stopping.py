@@ -44,6 +44,19 @@ def test_a_function_ends_the_training(tmp_path: Path, info_log: pytest.LogCaptur
     assert "Requesting early stopping at global step 5" in info_log.messages
 
 
+def test_between_two_questions_steps_pass_no_hook(tmp_path: Path) -> None:
+    answers, estimator = iter([False] * 4 + [True]), linear(tmp_path)
+    hook = tfe.experimental.make_early_stopping_hook(
+        estimator, lambda: next(answers), run_every_secs=None, run_every_steps=60
+    )
+
+    assert [hook.next_due(step) for step in (0, 7)] == [1, 8]  # it was never asked
+    estimator.train(lambda: linear_input_fn().repeat(), hooks=[hook])
+
+    assert estimator.get_variable_value("global_step") == 241
+    assert [hook.next_due(step) for step in (241, 300)] == [301, 301]
+
+
 def test_within_run_every_secs_it_is_asked_once(tmp_path: Path) -> None:
     answers = iter([False])
     estimator = linear(tmp_path)

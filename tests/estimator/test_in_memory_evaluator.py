@@ -29,6 +29,15 @@ def test_it_evaluates_at_the_start_every_n_steps_and_at_the_end(tmp_path: Path) 
     assert losses[10] < losses[8] < losses[4] < losses[0]
 
 
+def test_steps_that_pass_no_hook_are_counted(tmp_path: Path) -> None:
+    estimator = linear(tmp_path)
+    hook = tfe.experimental.InMemoryEvaluatorHook(estimator, linear_input_fn, steps=1, every_n_iter=100)
+
+    estimator.train(lambda: linear_input_fn().repeat(), hooks=[hook], steps=250)
+
+    assert list(scalars(tmp_path / "eval", "loss")) == [0, 100, 200, 250]
+
+
 def test_its_metrics_are_those_of_an_evaluation_of_the_checkpoint(tmp_path: Path) -> None:
     estimator = classifier(tmp_path)
     hook = tfe.experimental.InMemoryEvaluatorHook(estimator, eval_input_fn, name="memory", every_n_iter=1000)

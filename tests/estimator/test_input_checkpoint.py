@@ -10,6 +10,7 @@ import tensorflow as tf
 from runner import estimator as tfe
 from runner.checkpoint.listing import latest_checkpoint, list_checkpoints
 from runner.estimator.input_checkpoint import CheckpointInputPipelineHook
+from tests.estimator.data import steps_of
 
 
 class Reading:
@@ -77,6 +78,17 @@ def test_a_training_that_goes_on_reads_on_where_it_was(tmp_path: Path) -> None:
     assert reading.train(count, steps=3) == [0, 1, 2]
     assert reading.train(count, steps=3) == [3, 4, 5]
     assert reading.train(count) == [6, 7, 8, 9]
+
+
+def test_steps_that_pass_no_hook_are_saved_by_the_schedule(tmp_path: Path) -> None:
+    estimator = Reading(tmp_path, save_checkpoints_steps=100).estimator
+
+    estimator.train(lambda: count().repeat(), hooks=[CheckpointInputPipelineHook(estimator)], steps=250)
+
+    assert sorted(tmp_path.glob("input.ckpt-*.index")) == [
+        tmp_path / f"input.ckpt-{step}.index" for step in (1, 100, 200, 250)
+    ]
+    assert steps_of(tmp_path) == [1, 100, 200, 250]
 
 
 def test_without_it_the_input_begins_again(tmp_path: Path) -> None:

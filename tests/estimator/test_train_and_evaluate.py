@@ -140,6 +140,24 @@ def test_throttle_secs_leave_out_evaluations_but_not_the_last(
     assert lines(info_log, "Skip") == ["Skip the current checkpoint eval due to throttle secs (600 secs)."] * 3
 
 
+def test_what_a_checkpoint_hook_of_the_user_saves_is_evaluated_but_for_the_start(tmp_path: Path) -> None:
+    estimator, exporter = linear(tmp_path), RecordingExporter("latest")
+    for max_steps in (5, 9):
+        hook = tfe.CheckpointSaverHook(str(tmp_path), save_steps=3)
+        train_spec = tfe.TrainSpec(endless_input_fn, max_steps, hooks=[hook])
+        tfe.train_and_evaluate(estimator, train_spec, eval_spec(exporter))
+
+    assert steps_of(tmp_path) == [0, 3, 5, 8, 9]
+    assert exporter.steps == [3, 5, 8, 9]
+
+
+def test_without_checkpoints_there_is_nothing_to_evaluate(tmp_path: Path) -> None:
+    estimator = linear(tmp_path, save_checkpoints_steps=None, save_checkpoints_secs=None)
+
+    with pytest.raises(ValueError, match=r"^There should be a CheckpointSaverHook to use saving_listeners\."):
+        tfe.train_and_evaluate(estimator, tfe.TrainSpec(linear_input_fn), eval_spec())
+
+
 def test_listeners_and_hooks_of_the_specs_are_told(tmp_path: Path) -> None:
     told: list[str] = []
 

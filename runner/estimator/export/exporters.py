@@ -44,7 +44,7 @@ class Exporter(ABC):
             export_path: Directory below which the export goes.
             checkpoint_path: Prefix of the checkpoint that was evaluated.
             eval_result: What `evaluate` returned for it.
-            is_the_final_export: Whether training has ended. Always False if it has no max_steps.
+            is_the_final_export: Whether training has ended. `train_and_evaluate` does not know without max_steps.
 
         Returns:
             The path of the export; None if there is none.
