@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 
 from runner import estimator as tfe
-from tests.estimator.data import steps_of
+from tests.estimator.data import columns, steps_of, train_input_fn
 
 _v1 = tf.compat.v1
 
@@ -244,3 +244,25 @@ def test_without_a_checkpoint_there_are_no_variables_to_read(tmp_path: Path) -> 
         estimator.get_variable_names()
     with pytest.raises(ValueError, match=message):
         estimator.get_variable_value("table")
+
+
+def iris_classifier(model_dir: Path, *, units: int = 10, warm_start_from: Any = None) -> tfe.DNNClassifier:
+    return tfe.DNNClassifier([units, units], columns(), str(model_dir), 3, warm_start_from=warm_start_from)
+
+
+def test_a_dnn_classifier_starts_as_recorded(tmp_path: Path, info_log: pytest.LogCaptureFixture) -> None:
+    previous = tmp_path / "previous"
+    iris_classifier(previous).train(train_input_fn, steps=1)
+    settings = tfe.WarmStartSettings(str(previous), vars_to_warm_start=".*hiddenlayer_0.*")
+
+    iris_classifier(tmp_path / "all", warm_start_from=str(previous)).train(train_input_fn, steps=1)
+    iris_classifier(tmp_path / "some", warm_start_from=settings).train(train_input_fn, steps=1)
+    with pytest.raises(ValueError, match="from checkpoint reader") as caught:
+        iris_classifier(tmp_path / "wide", units=20, warm_start_from=str(previous)).train(train_input_fn)
+
+    warmed = [message for message in info_log.messages if message.startswith("Warm-started")]
+    assert warmed == ["Warm-started 6 variables.", "Warm-started 2 variables."]
+    assert str(caught.value) == (
+        "Shape of variable dnn/hiddenlayer_0/bias:0 ((20,)) doesn't match with shape of tensor dnn/hiddenlayer_0/bias "
+        "([10]) from checkpoint reader."
+    )
