@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-SCRIPT = Path(__file__).parent / "script.py"
+SCRIPTS = Path(__file__).parent
 INSTALL = "from runner.estimator import install; install()\n"
 
 
@@ -26,14 +26,14 @@ def run(source: str, *arguments: str, **environment: str) -> subprocess.Complete
     )
 
 
-def run_script(prelude: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
-    source = prelude + f"import runpy; runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
+def run_script(prelude: str, script: str, tmp_path: Path) -> subprocess.CompletedProcess[str]:
+    source = prelude + f"import runpy; runpy.run_path({str(SCRIPTS / script)!r}, run_name='__main__')"
     return run(source, str(tmp_path), str(tmp_path / "metrics.json"))
 
 
 @pytest.mark.parametrize("before", ["", "import tensorflow as tf\n"], ids=["first", "after TensorFlow"])
 def test_an_unchanged_script_runs(tmp_path: Path, before: str) -> None:
-    process = run_script(before + INSTALL, tmp_path)
+    process = run_script(before + INSTALL, "script.py", tmp_path)
 
     assert process.returncode == 0, process.stderr
     assert "RuntimeWarning" not in process.stderr
@@ -44,6 +44,19 @@ def test_an_unchanged_script_runs(tmp_path: Path, before: str) -> None:
     # Keras 2: the layers' variables are in the checkpoint, and the statistics of the normalization have moved.
     mean = tf.train.load_variable(str(tmp_path / "custom"), "normalization/moving_mean")
     assert np.abs(mean).max() > 0
+
+
+def test_an_unchanged_script_for_tensorflow_1_runs(tmp_path: Path) -> None:
+    process = run_script(INSTALL, "script_v1.py", tmp_path)
+
+    assert process.returncode == 0, process.stderr
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["package"] == "runner.estimator.v1.dnn"
+    assert metrics["canned"]["global_step"] == metrics["custom"]["global_step"] == 40
+    assert metrics["canned"]["accuracy"] > 0.9
+    assert metrics["custom"]["accuracy"] > 0.9
+    assert metrics["canned"]["loss"] == pytest.approx(16 * metrics["canned"]["average_loss"])  # a sum, as it was
+    assert "entropy = " in process.stderr
 
 
 def test_keras_3_in_use_before_is_left_alone_and_warned_of() -> None:
