@@ -80,6 +80,15 @@ def test_an_optimizer_of_v1_goes_on_with_the_slots_of_v1(tmp_path: Path) -> None
     assert power == pytest.approx(expected(name)["after"]["dnn/head/beta2_power"])
 
 
+def test_the_v1_class_of_ours_goes_on_as_the_original(tmp_path: Path) -> None:
+    name = "v1.LinearClassifier"
+    model_dir = copied(name, tmp_path)
+
+    ask("train", model_dir, model=name, v1_classes=True, steps=STEPS)
+
+    assert_same(ask("read", model_dir)["values"], named_as_here(expected(name)["after"]))
+
+
 def test_the_steps_of_an_optimizer_that_counts_them_are_those_of_v1(tmp_path: Path) -> None:
     name = "v1.DNNLinearCombinedClassifier"
     model_dir = copied(name, tmp_path)
