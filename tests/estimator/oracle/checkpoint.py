@@ -14,6 +14,9 @@ RTOL, ATOL = 1e-4, 1e-5
 """Between two builds of TensorFlow, of what 20 steps move by 0.02 and more."""
 
 SLOTS_OF_V1 = {
+    r"(.+?)/(?:t_0/|part_0/)?Adadelta": r"training/Adadelta/\1/accum_grad",
+    r"(.+?)/(?:t_0/|part_0/)?Adadelta_1": r"training/Adadelta/\1/accum_var",
+    r"(.+?)/(?:t_0/|part_0/)?Momentum": r"\1/Momentum",
     r"(.+?)/(?:t_0/|part_0/)?Adagrad": r"training/Adagrad/\1/accumulator",
     r"(.+?)/(?:t_0/|part_0/)?Adam": r"training/Adam/\1/m",
     r"(.+?)/(?:t_0/|part_0/)?Adam_1": r"training/Adam/\1/v",

@@ -165,6 +165,10 @@ def _optimizer(name: str, legacy: Any) -> Callable[[], Any]:
             if legacy
             else train.RMSPropOptimizer(0.001, momentum=0.5, centered=True, epsilon=1e-7)
         ),
+        "Adadelta": lambda: (
+            legacy.Adadelta(0.5, epsilon=1e-6) if legacy else train.AdadeltaOptimizer(0.5, epsilon=1e-6)
+        ),
+        "Momentum": lambda: legacy.SGD(0.001, momentum=0.5) if legacy else train.MomentumOptimizer(0.001, 0.5),
         "SGD": lambda: legacy.SGD(0.001) if legacy else train.GradientDescentOptimizer(0.001),
         "Ftrl": lambda: legacy.Ftrl(0.02) if legacy else train.FtrlOptimizer(0.02),
     }[name]
@@ -188,7 +192,7 @@ MODELS: dict[str, Model | Custom] = {
     "v1.BaselineRegressor": Model("Baseline", "Regressor", is_v1=True),
     **{
         f"v1.DNNClassifier.{name}": Model("DNN", "Classifier", is_v1=True, optimizer=(name,))
-        for name in ("Adam", "RMSProp", "RMSProp_momentum", "RMSProp_centered", "SGD", "Ftrl")
+        for name in ("Adam", "RMSProp", "RMSProp_momentum", "RMSProp_centered", "SGD", "Ftrl", "Adadelta", "Momentum")
     },
     "v1.LinearClassifier.Adam": Model("Linear", "Classifier", is_v1=True, optimizer=("Adam",)),
     "v1.DNNLinearCombinedClassifier.Adam": Model(

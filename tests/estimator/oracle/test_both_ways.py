@@ -4,6 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
+import tensorflow as tf
 
 from tests.estimator.oracle.checkpoint import assert_same, named_as_here, reset_slots
 from tests.estimator.oracle.conftest import Oracle
@@ -14,6 +15,7 @@ from tests.estimator.oracle.ours import ask
 pytestmark = [pytest.mark.oracle, pytest.mark.timeout(1800)]
 
 V1 = [name for name in MODELS if name.startswith("v1.")]
+MOMENTUM = "v1.DNNClassifier.Momentum"
 V2 = [name for name in MODELS if name not in V1]
 
 
@@ -81,7 +83,7 @@ def is_slot(name: str) -> bool:
     return name.endswith(("/accumulator", "/linear", "/m", "/v", "/Adam", "/Adam_1"))
 
 
-@pytest.mark.parametrize("name", V1)
+@pytest.mark.parametrize("name", [name for name in V1 if name != MOMENTUM])
 def test_a_v1_class_goes_on_here(theirs: Oracle, tmp_path: Path, name: str) -> None:
     there = tmp_path / "there"
     theirs("train", there, model=name, steps=30)
@@ -110,6 +112,13 @@ def test_a_v1_class_goes_on_in_the_class_of_the_same_name_with_the_same_optimize
     assert ask("evaluate", here, model=name, v1_classes=True) == pytest.approx(
         theirs("evaluate", there, model=name), rel=1e-4, abs=1e-5
     )
+
+
+def test_the_momentum_of_v1_is_refused_where_it_would_mean_something_else(theirs: Oracle, tmp_path: Path) -> None:
+    theirs("train", tmp_path, model=MOMENTUM, steps=3)
+
+    with pytest.raises(tf.errors.NotFoundError, match="Key training/SGD/dnn/hiddenlayer_0/bias/momentum not found"):
+        ask("train", tmp_path, model=MOMENTUM, steps=1)
 
 
 def test_the_tools_of_the_original_read_our_model_dir(theirs: Oracle, tmp_path: Path) -> None:
