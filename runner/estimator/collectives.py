@@ -8,7 +8,6 @@ there is no second try, since the peers are waiting in it already.
 
 import functools
 import json
-import math
 import threading
 from collections.abc import Sequence
 from typing import Any
@@ -86,23 +85,25 @@ class Collectives:
             timer.cancel()
         threading.Thread(target=self._watch, name="peers", daemon=True).start()
 
-    def all_reduce_mean(self, tensor: Any) -> Any:
-        """The mean over the tasks of a dense eager tensor, which has the same shape and dtype in all of them.
+    def all_reduce_mean(self, flat: Any) -> Any:
+        """The mean over the tasks of an eager tensor [n], which has the same length and dtype in all of them.
+
+        Returns:
+            An eager tensor or an array [n], the same in all tasks.
 
         Raises:
             PeerLostError: A peer is gone.
         """
-        size = math.prod(tensor.shape)
+        size = int(flat.shape[0])
         if size == 0:
-            return tensor
-        if size * tensor.dtype.size <= _SMALL_BYTES and tensor.dtype in _GATHERED:
-            with context.eager_mode(), tf.device("/cpu:0"):
-                rows = tf.reshape(self._gather(tf.reshape(tensor, [-1])), [self.count, *tensor.shape])
-                return tf.raw_ops.Mean(input=rows, axis=0)  # of the same rows, in the same order, in every task
+            return flat
+        if size * flat.dtype.size <= _SMALL_BYTES and flat.dtype in _GATHERED:
+            # Each task adds up the same rows in the same order. Arrays, since an operation takes longer to call.
+            return np.asarray(memoryview(self._gather(flat))).reshape(self.count, size).mean(axis=0)
         reduce = functools.partial(
-            tf.raw_ops.CollectiveReduce, merge_op="Add", final_op="Div", subdiv_offsets=[0], input=tensor
+            tf.raw_ops.CollectiveReduce, merge_op="Add", final_op="Div", subdiv_offsets=[0], input=flat
         )
-        return self._call(reduce, int(tensor.dtype.as_datatype_enum))
+        return self._call(reduce, int(flat.dtype.as_datatype_enum))
 
     def all_gather(self, payload: bytes, *, largest_bytes: int) -> list[memoryview]:
         """The payloads of all tasks, in the order of their indices.
@@ -144,7 +145,7 @@ class Collectives:
             PeerLostError: A peer is gone.
         """
         with context.eager_mode():
-            self.all_reduce_mean(tf.constant(1.0))
+            self.all_reduce_mean(tf.constant([1.0]))
 
     def close(self) -> None:
         """Ends the watch: from here on a peer may leave."""
