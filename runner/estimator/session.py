@@ -173,7 +173,6 @@ def _next_due(hook: Any, step: int) -> float:
 
 
 def _merge_feeds(feeds: dict[Any, Any], more: dict[Any, Any]) -> None:
-    for tensor, value in more.items():
-        if tensor in feeds:
-            raise RuntimeError(f"Two hooks feed {tensor}; a tensor can be fed by one of them only.")
-        feeds[tensor] = value
+    if conflicts := [tensor for tensor in more if tensor in feeds]:
+        raise RuntimeError(f"Same tensor is fed by two hooks. Conflict(s): {conflicts}")
+    feeds.update(more)
