@@ -269,3 +269,64 @@ def test_a_summary_called_loss_is_the_only_one_and_a_summary_op_of_the_scaffold_
 
     assert summaries(tmp_path / "a") == {(1, "loss")}
     assert summaries(tmp_path / "b") == {(1, "only")}
+
+
+def test_a_metric_may_be_an_array_or_a_summary(tmp_path: Path) -> None:
+    def extra(mode: str, weight: Any) -> dict[str, Any]:
+        image = _v1.summary.image("image", tf.ones([2, 3, 3, 1]), collections=[])
+        return {"eval_metric_ops": {"array": (tf.constant([1.0, 2.0]), tf.no_op()), "shown": (image, tf.no_op())}}
+
+    metrics = make(tmp_path, extra).evaluate(linear_input_fn, steps=1)
+
+    (path,) = (tmp_path / "eval").iterdir()
+    events = _v1.train.summary_iterator(str(path))
+    written = {value.tag: value for event in events for value in event.summary.value}
+    assert set(written) == {"array", "loss", "shown/0", "shown/1"}
+    assert tf.make_ndarray(written["array"].tensor).tolist() == metrics["array"].tolist() == [1.0, 2.0]
+    assert (written["shown/0"].image.height, written["shown/1"].image.width) == (3, 3)
+
+
+def test_input_fn_and_model_fn_find_the_seed_and_the_global_step_in_the_graph(tmp_path: Path) -> None:
+    seen: list[tuple[str, int, str]] = []
+
+    def note(where: str) -> None:
+        seen.append((where, _v1.get_default_graph().seed, _v1.train.get_global_step().op.name))
+
+    def input_fn() -> tf.data.Dataset:
+        note("input_fn")
+        return linear_input_fn()
+
+    def extra(mode: str, weight: Any) -> dict[str, Any]:
+        note(mode)
+        return {}
+
+    estimator = make(tmp_path, extra, tf_random_seed=7)
+    estimator.train(input_fn, steps=1)
+    estimator.evaluate(input_fn, steps=1)
+    next(estimator.predict(input_fn))
+
+    assert seen == [(where, 7, "global_step") for mode in ("train", "eval", "infer") for where in ("input_fn", mode)]
+
+
+def test_a_model_dir_that_was_moved_goes_on(tmp_path: Path) -> None:
+    make(tmp_path / "before", lambda mode, weight: {}).train(linear_input_fn, steps=2)
+    (tmp_path / "before").rename(tmp_path / "after")
+
+    make(tmp_path / "after", lambda mode, weight: {}).train(linear_input_fn, steps=2)
+
+    assert steps_of(tmp_path / "after") == [1, 2, 3, 4]
+    assert not (tmp_path / "before").exists()
+
+
+def test_features_and_labels_may_be_nested(tmp_path: Path) -> None:
+    def model_fn(features: Any, labels: Any, mode: str) -> tfe.EstimatorSpec:
+        weight = _v1.get_variable("weight", [], initializer=_v1.ones_initializer())
+        loss = tf.reduce_mean(weight * features["a"]["b"][0] - labels["c"])
+        train_op = _v1.train.GradientDescentOptimizer(0.1).minimize(loss, _v1.train.get_global_step())
+        return tfe.EstimatorSpec(mode, loss=loss, train_op=train_op)
+
+    element = ({"a": {"b": ([3.0], [0.0])}}, {"c": [1.0]})
+    estimator = tfe.Estimator(model_fn, str(tmp_path))
+
+    assert estimator.evaluate(lambda: tf.data.Dataset.from_tensors(element))["loss"] == 2.0
+    assert estimator.evaluate(lambda: tf.nest.map_structure(tf.constant, element), steps=1)["loss"] == 2.0
