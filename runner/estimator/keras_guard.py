@@ -1,8 +1,8 @@
 """Keras inside a model_fn: Keras 2 is there, and what of Keras 3 does not work in a graph is refused.
 
 A layer of Keras 3 gives its variables no place in the graph, and its random numbers are the same at every step.
-Optimizers of Keras 3, and those of tf_keras that are not legacy, return no op that updates anything. All of that trains
-without an error. So do metrics of Keras 3. Its layers that have neither variables nor random numbers are fine.
+Optimizers of Keras 3, and those of tf_keras that are not legacy, return no op that updates anything; neither do metrics
+of Keras 3. All of that trains without an error. Layers of Keras 3 without variables and random numbers are fine.
 """
 
 import functools
