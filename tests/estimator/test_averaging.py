@@ -1,10 +1,9 @@
-"""What a step does to the variables of one replica, and which steps are refused.
+"""What a step does to the variables of one replica, and which steps are refused."""
 
-The other replica is one that always has the same gradients, so that the means are this one's own, until it ends.
-"""
-
+import functools
 from collections.abc import Callable
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,22 +11,27 @@ import pytest
 import tensorflow as tf
 import tf_keras
 
+from runner import estimator as tfe
 from runner.estimator.averaging import GradientAverager
 
 _v1 = tf.compat.v1
 
 
-class Twin:
-    """Collectives with a replica that is the same as this one."""
+class Alone:
+    """Collectives of a cluster with one task, where means are the task's own, until a peer ends that is not there."""
 
-    count = 2
+    count = 1
     index = 0
 
     def __init__(self) -> None:
-        self.has_ended = False
+        self.peer_has_ended = False
 
-    def all_reduce_mean(self, tensor: Any) -> Any:
-        return tensor + tf.one_hot(0, tensor.shape[0]) if self.has_ended else tensor
+    def all_reduce_mean(self, flat: Any) -> Any:
+        return flat + tf.one_hot(0, flat.shape[0]) if self.peer_has_ended else flat
+
+    def all_gather(self, payload: bytes, *, largest_bytes: int) -> list[memoryview]:
+        assert len(payload) == largest_bytes
+        return [memoryview(payload)]
 
 
 class Model:
@@ -47,11 +51,11 @@ class Model:
         return _v1.get_variable("other", [2], initializer=_v1.ones_initializer(), **arguments)
 
 
-class Alone(tf.compat.v1.train.Optimizer):
+class Unaveraged(tf.compat.v1.train.Optimizer):
     """Applies gradients in a way of its own."""
 
     def __init__(self) -> None:
-        super().__init__(use_locking=False, name="Alone")
+        super().__init__(use_locking=False, name="Unaveraged")
 
     def apply_gradients(self, grads_and_vars: Any, global_step: Any = None, name: Any = None) -> Any:
         return tf.group(*(variable.assign_sub(gradient) for gradient, variable in grads_and_vars))
@@ -93,7 +97,7 @@ def without_a_gradient(model: Model) -> Any:
 
 def by_an_optimizer_of_its_own(model: Model) -> Any:
     other = model.other()
-    alone = Alone().minimize(tf.reduce_sum(other * model.x), var_list=[other])
+    alone = Unaveraged().minimize(tf.reduce_sum(other * model.x), var_list=[other])
     return tf.group(model.minimize(var_list=[model.weight]), alone)
 
 
@@ -116,7 +120,7 @@ def noise(model: Model) -> Any:
 
 
 def both_ways(model: Model) -> Any:
-    return tf.group(model.minimize(), Alone().minimize(model.loss))
+    return tf.group(model.minimize(), Unaveraged().minimize(model.loss))
 
 
 def moving_average(model: Model) -> Any:
@@ -197,9 +201,9 @@ ACCEPTED = [
 
 
 @contextmanager
-def trained(make: Callable[[Model], Any], collectives: Twin) -> Any:
+def trained(make: Callable[[Model], Any], collectives: Alone) -> Any:
     """A session, and the train_op that was made in its graph."""
-    with tf.Graph().as_default() as graph:
+    with tf.Graph().as_default():
         data = tf.data.Dataset.from_tensors(np.array([[1.0, 2.0], [3.0, 5.0]], np.float32)).repeat(5)
         x = _v1.data.make_one_shot_iterator(data).get_next()
         averager = GradientAverager(collectives)  # type: ignore[arg-type]
@@ -207,9 +211,49 @@ def trained(make: Callable[[Model], Any], collectives: Twin) -> Any:
             model = Model(x)
             train_op = make(model)
         averager.complete(tf.group(train_op), model.loss, x)
-        with _v1.Session(graph=graph) as session:
+        with _v1.Session() as session:
             session.run(_v1.global_variables_initializer())
             yield session, train_op
+
+
+@contextmanager
+def trained_canned(estimator: tfe.Estimator, collectives: Alone) -> Any:
+    """The same of a canned estimator."""
+    with tf.Graph().as_default():
+        _v1.train.create_global_step()
+        features, labels = _v1.data.make_one_shot_iterator(_flowers().batch(4).repeat()).get_next()
+        averager = GradientAverager(collectives)  # type: ignore[arg-type]
+        with averager.intercepting():
+            spec = estimator.model_fn(features, labels, tfe.ModeKeys.TRAIN, estimator.config)
+        averager.complete(spec.train_op, spec.loss, (features, labels))
+        with _v1.Session() as session:
+            session.run([_v1.global_variables_initializer(), _v1.tables_initializer()])
+            yield session, spec.train_op
+
+
+def _flowers() -> tf.data.Dataset:
+    features = {"length": np.arange(8, dtype=np.float32), "kind": np.array([f"{i % 5}" for i in range(8)])}
+    return tf.data.Dataset.from_tensor_slices((features, np.arange(8) % 2))
+
+
+_LENGTH = tf.feature_column.numeric_column("length")
+_KIND = tf.feature_column.categorical_column_with_hash_bucket("kind", 2000)
+_EMBEDDING = tf.feature_column.embedding_column(_KIND, 4)
+
+CANNED = {
+    "baseline": tfe.BaselineClassifier,
+    "combined": functools.partial(
+        tfe.DNNLinearCombinedClassifier,
+        linear_feature_columns=[_KIND],
+        dnn_feature_columns=[_LENGTH, _EMBEDDING],
+        dnn_hidden_units=[4],
+        batch_norm=True,
+    ),
+    "dnn": functools.partial(
+        tfe.DNNClassifier, [4], [_LENGTH, _EMBEDDING], batch_norm=True, dropout=0.5, optimizer="Adam"
+    ),
+    "linear": functools.partial(tfe.LinearClassifier, [_LENGTH, _KIND], sparse_combiner="mean"),
+}
 
 
 @pytest.mark.parametrize(
@@ -228,18 +272,18 @@ def trained(make: Callable[[Model], Any], collectives: Twin) -> Any:
 def test_a_trainable_variable_that_is_updated_without_a_mean_is_refused_by_name(
     make: Callable[[Model], Any], name: str
 ) -> None:
-    with pytest.raises(ValueError, match=rf"without averaging over the replicas: {name}\."), trained(make, Twin()):
+    with pytest.raises(ValueError, match=rf"without averaging over the replicas: {name}\."), trained(make, Alone()):
         pass
 
 
 @pytest.mark.parametrize("make", ACCEPTED)
 def test_a_step_that_is_not_applied_leaves_every_variable_as_it_was(make: Callable[[Model], Any]) -> None:
-    twin = Twin()
-    with trained(make, twin) as (session, train_op):
+    collectives = Alone()
+    with trained(make, collectives) as (session, train_op):
         for _ in range(3):
             session.run(train_op)
         before = session.run(_v1.global_variables())
-        twin.has_ended = True
+        collectives.peer_has_ended = True
 
         with pytest.raises(tf.errors.OutOfRangeError):
             session.run(train_op)
@@ -249,9 +293,29 @@ def test_a_step_that_is_not_applied_leaves_every_variable_as_it_was(make: Callab
     np.testing.assert_equal(after, before)
 
 
+@pytest.mark.parametrize("make", CANNED.values(), ids=CANNED)
+def test_a_step_of_a_canned_estimator_is_applied_whole_or_not_at_all(
+    make: Callable[..., tfe.Estimator], tmp_path: Path
+) -> None:
+    collectives = Alone()
+    with trained_canned(make(model_dir=str(tmp_path)), collectives) as (session, train_op):
+        started = session.run(_v1.global_variables())
+        session.run(train_op)
+        before = session.run(_v1.global_variables())
+        collectives.peer_has_ended = True
+
+        with pytest.raises(tf.errors.OutOfRangeError):
+            session.run(train_op)
+
+        after = session.run(_v1.global_variables())
+        assert session.run(_v1.train.get_global_step()) == 1
+    np.testing.assert_equal(after, before)
+    assert any(np.any(new != old) for new, old in zip(before, started, strict=True))
+
+
 @pytest.mark.parametrize("make", ACCEPTED)
 def test_the_end_of_the_own_input_leaves_every_variable_as_it_was(make: Callable[[Model], Any]) -> None:
-    with trained(make, Twin()) as (session, train_op):
+    with trained(make, Alone()) as (session, train_op):
         for _ in range(5):
             session.run(train_op)
         before = session.run(_v1.global_variables())
