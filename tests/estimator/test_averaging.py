@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import keras
 import numpy as np
 import pytest
 import tensorflow as tf
@@ -251,6 +252,9 @@ CANNED = {
     ),
     "dnn": functools.partial(
         tfe.DNNClassifier, [4], [_LENGTH, _EMBEDDING], batch_norm=True, dropout=0.5, optimizer="Adam"
+    ),
+    "decayed": functools.partial(
+        tfe.DNNRegressor, [4], [_LENGTH, _EMBEDDING], optimizer=keras.optimizers.AdamW(weight_decay=0.1, clipnorm=1.0)
     ),
     "linear": functools.partial(tfe.LinearClassifier, [_LENGTH, _KIND], sparse_combiner="mean"),
 }
