@@ -183,6 +183,9 @@ def test_a_keras_optimizer_trains_as_its_legacy_counterpart(tmp_path: Path, give
         np.testing.assert_allclose(weights[name], value, rtol=1e-6, err_msg=name)
 
 
+HALVED = keras.optimizers.schedules.ExponentialDecay(0.5, 1, 0.5)
+
+
 class Halving(keras.optimizers.schedules.LearningRateSchedule):
     """0.5, 0.25, 0.125 ..."""
 
@@ -214,6 +217,32 @@ def test_weight_decay_shrinks_a_variable_before_its_update(tmp_path: Path, cls: 
     np.testing.assert_array_equal(weights["dnn/logits/bias"], plain["dnn/logits/bias"])
 
 
+@pytest.mark.parametrize("package", [keras, tf_keras])
+def test_averages_take_the_place_of_weights_as_in_eager_code(tmp_path: Path, package: Any) -> None:
+    def make() -> Any:
+        return package.optimizers.SGD(0.25, momentum=0.5, use_ema=True, ema_momentum=0.6, ema_overwrite_frequency=2)
+
+    optimizer, bias = make(), package.Variable([0.0]) if package is keras else tf.Variable([0.0])
+    for _ in range(5):
+        optimizer.apply_gradients([(2.0 * (tf.convert_to_tensor(bias) - 3.0), bias)])
+    estimator = tfe.BaselineRegressor(str(tmp_path), optimizer=make())
+
+    estimator.train(lambda: tf.data.Dataset.from_tensors(({"x": [1.0, 2.0]}, [2.0, 4.0])).repeat(5))
+
+    assert estimator.get_variable_value("baseline/bias") == pytest.approx(tf.convert_to_tensor(bias).numpy())
+    assert "training/SGD/baseline/bias/average" in estimator.get_variable_names()
+
+
+@pytest.mark.parametrize("wrap", [lambda optimizer: optimizer, lambda optimizer: lambda: optimizer.__class__(HALVED)])
+def test_a_legacy_optimizer_takes_a_schedule_of_keras_3(tmp_path: Path, wrap: Any) -> None:
+    expected = tf_keras.optimizers.schedules.ExponentialDecay(0.5, 1, 0.5)
+
+    weights = weights_after(wrap(_legacy.SGD(HALVED)), tmp_path / "given")
+
+    for name, value in weights_after(_legacy.SGD(expected), tmp_path / "expected").items():
+        np.testing.assert_allclose(weights[name], value, rtol=1e-6, err_msg=name)
+
+
 def test_adam_w_keeps_its_slots_under_its_own_name(tmp_path: Path) -> None:
     weights = weights_after(keras.optimizers.AdamW(0.1), tmp_path)
 
@@ -224,7 +253,10 @@ def test_adam_w_keeps_its_slots_under_its_own_name(tmp_path: Path) -> None:
     ("optimizer", "message"),
     [
         (keras.optimizers.Lion(0.1), "Lion cannot be used in a graph: the counterparts"),
-        (keras.optimizers.Adam(use_ema=True), "Adam cannot be used in a graph: there is no counterpart to its use_ema"),
+        (
+            keras.optimizers.Adam(use_ema=True),
+            "without ema_overwrite_frequency nothing uses the averages",
+        ),
         (keras.optimizers.Adam(gradient_accumulation_steps=2), "no counterpart to its gradient_accumulation_steps"),
         (keras.optimizers.LossScaleOptimizer(keras.optimizers.SGD(0.1)), "LossScaleOptimizer cannot be used"),
         (type("Own", (keras.optimizers.Adam,), {})(0.1), "Own cannot be used in a graph"),

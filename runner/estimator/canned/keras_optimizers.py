@@ -13,7 +13,9 @@ import tensorflow as tf
 import tf_keras
 from tensorflow.python.eager import context
 
-__all__ = ["is_keras_optimizer", "translate"]
+from runner.estimator.canned.extended_optimizers import Averages, WeightDecay, extend
+
+__all__ = ["is_keras_optimizer", "translate", "translate_schedule"]
 
 _legacy = tf_keras.optimizers.legacy
 
@@ -29,8 +31,8 @@ _COUNTERPARTS: dict[str, Any] = {
     "SGD": _legacy.SGD,
 }
 
-_WITHOUT_EFFECT = {"name", "jit_compile", "is_legacy_optimizer", "ema_momentum", "ema_overwrite_frequency"}
-"""Settings that say nothing about the updates, or nothing by themselves: use_ema is what turns averages on."""
+_WITHOUT_EFFECT = {"name", "jit_compile", "is_legacy_optimizer"}
+"""Settings that say nothing about the updates."""
 
 
 def is_keras_optimizer(value: Any) -> bool:
@@ -44,7 +46,8 @@ def translate(optimizer: Any) -> Any:
     """A new tf_keras legacy optimizer with the class and the hyper-parameters of another one.
 
     Translated are the learning rate (a number, a schedule, or a callable), the hyper-parameters of the class, clipnorm,
-    clipvalue, global_clipnorm, and the decoupled weight decay with what it excludes by name.
+    clipvalue, global_clipnorm, the decoupled weight decay with what it excludes by name, and moving averages of the
+    weights (use_ema) if there is an ema_overwrite_frequency.
 
     Args:
         optimizer: Of keras.optimizers, or of tf_keras.optimizers; not changed.
@@ -58,15 +61,28 @@ def translate(optimizer: Any) -> Any:
         raise _refusal(optimizer, f"the counterparts that work in a graph are {sorted(_COUNTERPARTS)}")
     with context.eager_mode():  # its variables are no part of the graph that is being built
         settings = _settings(optimizer)
-    decay, cls = settings.pop("weight_decay", None), _COUNTERPARTS[name]
+    decay, averages, cls = _decay(optimizer, settings), _averages(optimizer, settings), _COUNTERPARTS[name]
     settings["name"] = _name(optimizer)
     known = inspect.signature(cls).parameters.keys() | {"clipnorm", "clipvalue", "global_clipnorm"}
     if unknown := sorted(key for key, value in settings.items() if key not in known and value not in {None, False}):
         raise _refusal(optimizer, f"there is no counterpart to its {', '.join(unknown)}")
     arguments = {key: value for key, value in settings.items() if key in known and value is not None}
-    if not decay:
-        return cls(**arguments)
-    return _with_weight_decay(cls)(float(decay), _excluded(optimizer), **arguments)
+    return extend(cls, decay, averages)(**arguments) if decay or averages else cls(**arguments)
+
+
+def _decay(optimizer: Any, settings: dict[str, Any]) -> WeightDecay | None:
+    rate = settings.pop("weight_decay", None)
+    return WeightDecay(float(rate), _excluded(optimizer)) if rate else None
+
+
+def _averages(optimizer: Any, settings: dict[str, Any]) -> Averages | None:
+    momentum, frequency = settings.pop("ema_momentum", None), settings.pop("ema_overwrite_frequency", None)
+    if not settings.pop("use_ema", False):
+        return None
+    if not frequency:
+        raise _refusal(optimizer, "without ema_overwrite_frequency nothing uses the averages of its use_ema")
+    is_keras_3 = isinstance(optimizer, keras.optimizers.Optimizer)
+    return Averages(float(momentum), int(frequency), from_first_step=is_keras_3)
 
 
 def _settings(optimizer: Any) -> dict[str, Any]:
@@ -84,7 +100,7 @@ def _parameters(cls: Any) -> Iterable[str]:
 def _learning_rate(optimizer: Any) -> Any:
     rate = optimizer._learning_rate  # noqa: SLF001 - the property has the value of the present step only
     if isinstance(rate, keras.optimizers.schedules.LearningRateSchedule):
-        return _schedule(rate)
+        return translate_schedule(rate)
     if not isinstance(rate, (keras.Variable, tf.Variable)):
         return rate
     try:
@@ -95,7 +111,7 @@ def _learning_rate(optimizer: Any) -> Any:
         ) from error
 
 
-def _schedule(schedule: Any) -> Any:
+def translate_schedule(schedule: Any) -> Any:
     """A schedule of Keras 3 as one of tf_keras, which does its sums in the graph."""
     counterpart = getattr(tf_keras.optimizers.schedules, type(schedule).__name__, None)
     if counterpart is None or type(schedule) is not getattr(keras.optimizers.schedules, type(schedule).__name__, None):
@@ -137,31 +153,3 @@ def _refusal(optimizer: Any, reason: str) -> ValueError:
         f"{cls.__module__}.{cls.__qualname__} cannot be used in a graph: {reason}. Use an optimizer of "
         "tf_keras.optimizers.legacy or of tf.compat.v1.train."
     )
-
-
-def _with_weight_decay(cls: Any) -> Any:
-    """A legacy optimizer class with decoupled weight decay: before its update, a variable shrinks by lr * decay."""
-
-    class WithWeightDecay(cls):
-        def __init__(self, weight_decay: float, excluded: Iterable[str], **kwargs: Any) -> None:
-            super().__init__(**kwargs)
-            self._weight_decay = weight_decay
-            self._excluded = list(excluded)
-
-        def _resource_apply_dense(self, grad: Any, var: Any, apply_state: Any = None) -> Any:
-            with tf.control_dependencies(self._decayed(grad, var)):
-                return super()._resource_apply_dense(grad, var, apply_state)
-
-        def _resource_apply_sparse(self, grad: Any, var: Any, indices: Any, apply_state: Any = None) -> Any:
-            with tf.control_dependencies(self._decayed(grad, var)):
-                return super()._resource_apply_sparse(grad, var, indices, apply_state)
-
-        def _decayed(self, grad: Any, var: Any) -> list[Any]:
-            if any(re.search(pattern, var.name) for pattern in self._excluded):
-                return []
-            # The gradient is that of the variable before it shrinks.
-            with tf.control_dependencies([grad]):
-                rate = tf.cast(self._decayed_lr(tf.float32), var.dtype)
-                return [var.assign_sub(var * rate * self._weight_decay)]
-
-    return WithWeightDecay

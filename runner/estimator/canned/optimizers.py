@@ -3,11 +3,12 @@
 from collections.abc import Callable
 from typing import Any
 
+import keras
 import tensorflow as tf
 import tf_keras
 from tensorflow.python.eager import context
 
-from runner.estimator.canned.keras_optimizers import is_keras_optimizer, translate
+from runner.estimator.canned.keras_optimizers import is_keras_optimizer, translate, translate_schedule
 
 __all__ = ["OPTIMIZER_NAMES", "count_steps", "make_optimizer", "minimize"]
 
@@ -44,12 +45,14 @@ def make_optimizer(optimizer: Any, *, learning_rate: float) -> Any:
             )
         return OPTIMIZER_NAMES[optimizer](learning_rate=learning_rate)
     if isinstance(optimizer, _legacy.Optimizer):
-        return _copy(optimizer)
+        return _with_schedules_of_graphs(_copy(optimizer))
     if is_keras_optimizer(optimizer):
         return translate(optimizer)
     if callable(optimizer):
         optimizer = _made_by(optimizer)
-    if isinstance(optimizer, (_legacy.Optimizer, tf.compat.v1.train.Optimizer)):
+    if isinstance(optimizer, _legacy.Optimizer):
+        return _with_schedules_of_graphs(optimizer)
+    if isinstance(optimizer, tf.compat.v1.train.Optimizer):
         return optimizer
     raise ValueError(
         f"The given object is not a tf.keras.optimizers.Optimizer instance. Given: {optimizer}. Use a name, an "
@@ -94,6 +97,16 @@ def _copy(optimizer: Any) -> Any:
     vars(copy).update(settings, _hyper=hyper, _hypers_created=False, _iterations=None)
     vars(copy).update(_slots={}, _slot_names=[], _weights=[], _deferred_slot_restorations={})
     return copy
+
+
+def _with_schedules_of_graphs(optimizer: Any) -> Any:
+    """The optimizer, with what it was given of the schedules of Keras 3 translated."""
+    inner = getattr(optimizer, "inner_optimizer", optimizer)  # of one that scales the loss
+    hyper = inner._hyper  # noqa: SLF001 - has no public name
+    for name, value in hyper.items():
+        if isinstance(value, keras.optimizers.schedules.LearningRateSchedule):
+            hyper[name] = translate_schedule(value)
+    return optimizer
 
 
 def _plain(optimizer: Any, name: str) -> Any:
