@@ -130,3 +130,15 @@ def test_labels_of_one_dimension_less_are_one_value_each() -> None:
     column = tfe.RegressionHead().loss(LABELS[:, np.newaxis], LOGITS, FEATURES)
 
     assert float(flat) == float(column)
+
+
+def test_metrics_of_several_heads_may_be_in_one_dict() -> None:
+    unnamed, named = tfe.RegressionHead(), tfe.RegressionHead(name="b")
+    metrics = {**named.metrics(), **unnamed.metrics()}
+
+    unnamed.update_metrics(metrics, {}, LOGITS, LABELS)
+    named.update_metrics(metrics, {}, LOGITS + 1, LABELS + 2)
+
+    assert float(metrics["prediction/mean"].result()) == pytest.approx(0.3125)
+    assert float(metrics["prediction/mean/b"].result()) == pytest.approx(1.3125)
+    assert float(metrics["label/mean/b"].result()) == pytest.approx(2.5)

@@ -127,7 +127,8 @@ class SingleHead(Head):
         """See Head."""
         examples = self._examples(features, logits, labels)
         suffix = self._summary_key("")
-        metrics = {key.removesuffix(suffix): metric for key, metric in eval_metrics.items()}
+        # There may be those of other heads too, of other names.
+        metrics = {key.removesuffix(suffix): each for key, each in eval_metrics.items() if key.endswith(suffix)}
         metrics["average_loss"].update_state(examples.losses, sample_weight=examples.weights)
         self._update_own_metrics(metrics, examples)
         if regularization_losses is not None:
