@@ -167,3 +167,21 @@ def test_the_log_of_params_that_are_not_passed(tmp_path: Path, info_log: pytest.
         f"WARNING: Estimator's model_fn ({linear_model_fn}) includes params argument, but params are not passed to "
         "Estimator."
     )
+
+
+def test_the_config_is_shown_as_recorded(tmp_path: Path, info_log: pytest.LogCaptureFixture) -> None:
+    estimator(tmp_path)
+
+    line = next(message for message in info_log.messages if message.startswith("Using config"))
+    assert line == (
+        f"Using config: {{'_model_dir': '{tmp_path}', '_tf_random_seed': None, '_save_summary_steps': 100, "
+        "'_save_checkpoints_steps': None, '_save_checkpoints_secs': 600, '_session_config': "
+        "allow_soft_placement: true\n"
+        "graph_options {\n  rewrite_options {\n    meta_optimizer_iterations: ONE\n  }\n}\n"
+        ", '_keep_checkpoint_max': 5, '_keep_checkpoint_every_n_hours': 10000, '_log_step_count_steps': 100, "
+        "'_train_distribute': None, '_device_fn': None, '_protocol': None, '_eval_distribute': None, "
+        "'_experimental_distribute': None, '_experimental_max_worker_delay_secs': None, "
+        "'_session_creation_timeout_secs': 7200, '_checkpoint_save_graph_def': True, '_service': None, "
+        "'_cluster_spec': ClusterSpec({}), '_task_type': 'worker', '_task_id': 0, '_global_id_in_cluster': 0, "
+        "'_master': '', '_evaluation_master': '', '_is_chief': True, '_num_ps_replicas': 0, '_num_worker_replicas': 1}"
+    )

@@ -185,7 +185,13 @@ def test_a_lost_checkpoint_file_means_the_newest_complete_checkpoint(
 ) -> None:
     (model_dir / "checkpoint").unlink()
 
-    assert classifier(model_dir).evaluate(eval_input_fn)["global_step"] == 200
+    estimator, prefix = classifier(model_dir), f"{model_dir}/model.ckpt-200"
+    prediction = next(estimator.predict(eval_input_fn))
+    expected = next(estimator.predict(eval_input_fn, checkpoint_path=prefix))
+
+    assert estimator.evaluate(eval_input_fn)["global_step"] == 200
+    assert prediction["logits"].tolist() == expected["logits"].tolist()
+    assert estimator.latest_checkpoint() == prefix
     assert any("has no `checkpoint` file" in message for message in caplog.messages)
 
 
