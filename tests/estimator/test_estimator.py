@@ -6,11 +6,13 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import tensorflow as tf
 
 from runner import estimator as tfe
 from runner.errors import ModelDirError
+from runner.estimator import v1 as tf1
 from tests.estimator.data import (
     FEATURES,
     classifier,
@@ -224,3 +226,20 @@ def test_features_alone_are_an_input(tmp_path: Path) -> None:
     prediction = next(classifier(tmp_path).predict(lambda: tf.data.Dataset.from_tensors(features)))
 
     assert prediction["probabilities"].sum() == pytest.approx(1.0)
+
+
+def test_predictions_without_one_are_an_error_and_not_an_endless_loop(tmp_path: Path) -> None:
+    def model_fn(features: Any, mode: str) -> tfe.EstimatorSpec:
+        return tfe.EstimatorSpec(mode, predictions={})
+
+    with pytest.raises(ValueError, match=r"^Missing predictions\.$"):
+        next(tfe.Estimator(model_fn, str(tmp_path)).predict(linear_input_fn))
+
+
+def test_an_input_of_arrays_ends_and_is_worth_no_warning(tmp_path: Path, info_log: pytest.LogCaptureFixture) -> None:
+    input_fn = tf1.inputs.numpy_input_fn({"x": np.arange(3.0, dtype=np.float32)}, shuffle=False)
+
+    predictions = list(tfe.Estimator(linear_model_fn, str(tmp_path), params={}).predict(input_fn))
+
+    assert len(predictions) == 3
+    assert not [record.getMessage() for record in info_log.records if "predict yields forever" in record.getMessage()]
