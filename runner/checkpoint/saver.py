@@ -39,6 +39,7 @@ class Checkpoints:
         self._model_dir = model_dir
         self._saver = saver
         self._save_graph_def = save_graph_def
+        self._meta_graph: Any = None
         self._foreign_names: dict[str, ForeignNames] = {}  # by the prefix of a verified checkpoint
 
     @property
@@ -116,6 +117,11 @@ class Checkpoints:
             ]
             self._saver.set_last_checkpoints_with_time(written)
 
+    def keep_graph(self) -> None:
+        """Lets the `.meta` of all checkpoints hold the default graph as it is now: what is added later is no model."""
+        if self._save_graph_def and self._meta_graph is None:
+            self._meta_graph = self._saver.export_meta_graph()
+
     def save(self, session: Any, step: int) -> str:
         """Writes and publishes a checkpoint, and deletes what retention no longer keeps. Chief only.
 
@@ -123,7 +129,10 @@ class Checkpoints:
             Its prefix.
         """
         Path(self._model_dir).mkdir(parents=True, exist_ok=True)
-        prefix: str = self._saver.save(session, self.basename, global_step=step, write_meta_graph=self._save_graph_def)
+        self.keep_graph()
+        prefix: str = self._saver.save(session, self.basename, global_step=step, write_meta_graph=False)
+        if self._meta_graph is not None:
+            tf.io.write_graph(self._meta_graph, *os.path.split(f"{prefix}.meta"), as_text=False)
         return prefix
 
 

@@ -144,6 +144,7 @@ class CheckpointHook(_FetchingStepHook):
 
     def after_create_session(self, session: Any, coord: Any) -> None:  # noqa: ARG002 - signature of the base
         self._schedule.mark(int(session.run(_v1.train.get_global_step())))
+        self._checkpoints.keep_graph()
         if self._graph_path:
             graph_def = session.graph.as_graph_def(add_shapes=True)
             directory, name = os.path.split(self._graph_path)

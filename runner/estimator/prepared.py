@@ -75,6 +75,11 @@ class PreparedRun:
         self._chosen: Callable[[], list[Any]] | None = None
         self._count = 0
 
+    @property
+    def prefers_caller(self) -> bool:
+        """Whether the calling thread has turned out to be the quicker one."""
+        return self._chosen is not None and self._chosen is self._in_caller
+
     def packed(self) -> Any:
         """Runs, and returns the values in the structure of the fetches."""
         values = self()

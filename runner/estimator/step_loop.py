@@ -3,6 +3,9 @@
 import time
 from typing import Any
 
+import tensorflow as tf
+
+from runner.estimator.fused_steps import FusedSteps
 from runner.estimator.prepared import PreparedRun
 from runner.estimator.session import HookedSession
 
@@ -11,11 +14,16 @@ __all__ = ["StepLoop"]
 _BURST_SECS = 0.05
 """How long steps pass no hook at most: hooks may go by the clock, and threads may ask for the end."""
 
+_FUSE_AFTER_RUNS = 500
+_FUSE_BELOW_SECS = 0.001
+"""Making a loop of the graph takes as long as some hundred small steps, and gains nothing for large ones."""
+
 
 class StepLoop:
     """Runs steps until a hook, or the end of the input, stops them.
 
-    The first step passes the hooks, as does every one that a hook waits for. In between, all that is run is the step.
+    The first step passes the hooks, as does every one that a hook waits for. In between, all that is run is the step:
+    one by one at first, and many in one call if they are small and many, and the graph allows it.
 
     Args:
         session: The session with its hooks.
@@ -26,11 +34,14 @@ class StepLoop:
 
     def __init__(self, session: HookedSession, *, train_op: Any, loss: Any, step: Any) -> None:
         self._session = session
-        self._fetches = [train_op, loss, step]
-        self._quiet_fetches = [loss, step, train_op]
-        self._run: PreparedRun | None = None
+        self._fetches = {"train_op": train_op, "loss": loss, "step": step}
+        self._single: PreparedRun | None = None
+        self._fused: FusedSteps | None = None
+        self._is_settled = False
         self._loss: Any = None
         self._stride = 1
+        self._runs = 0
+        self._secs_per_run = _BURST_SECS
 
     def run(self) -> Any:
         """Trains.
@@ -40,33 +51,72 @@ class StepLoop:
         """
         with self._session as session:
             while not session.should_stop():
-                _, self._loss, step = session.run(self._fetches)
-                self._run_quietly(int(step))
+                values = session.run(self._fetches)
+                self._loss = values["loss"]
+                self._run_quietly(int(values["step"]))
         return self._loss
 
     def _run_quietly(self, step: int) -> None:
         """Runs all steps after this one that no hook waits for."""
         session = self._session
         while not session.should_stop() and step + self._stride < (due := session.next_due(step)):
-            step = self._burst(step, due)
+            start, runs = time.perf_counter(), self._runs
+            step = self._run_fused(self._fused, step, due) if self._fused else self._run_single(step, due)
+            self._secs_per_run = (time.perf_counter() - start) / (self._runs - runs)
+            self._settle()
 
-    def _burst(self, step: int, due: float) -> int:
-        """Runs steps before the one that is due, for a short time.
+    def _run_single(self, step: int, due: float) -> int:
+        """Runs steps before the one that is due, one by one, for a short time.
 
         Returns:
             The global_step reached.
         """
-        run = self._run = self._run or PreparedRun(self._session.session, self._quiet_fetches)
-        deadline = time.monotonic() + _BURST_SECS
+        if self._single is None:
+            fetches = [self._fetches[name] for name in ("loss", "step", "train_op")]
+            self._single = PreparedRun(self._session.session, fetches)
+        deadline = time.perf_counter() + _BURST_SECS
         runs = 0
         try:
-            while step + self._stride < due and time.monotonic() < deadline:
-                self._loss, reached, *_ = run()
+            while step + self._stride < due and time.perf_counter() < deadline:
+                self._loss, reached, *_ = self._single()
                 runs += 1
                 # A model_fn may count more than one step in a run, or none in some runs.
                 self._stride, step = max(self._stride, int(reached) - step), int(reached)
                 if self._loss != self._loss:
                     break
         finally:
-            self._session.pass_over(runs, step, self._loss)
+            self._pass_over(runs, step)
         return step
+
+    def _run_fused(self, fused: FusedSteps, step: int, due: float) -> int:
+        """The same, many in one call."""
+        max_runs = max(1, int(_BURST_SECS / self._secs_per_run))
+        last = int(min(due, step + self._stride * (max_runs + 1)))
+        try:
+            done = fused.run(step, stride=self._stride, due=last, max_runs=max_runs)
+        except tf.errors.OutOfRangeError:
+            runs, loss = fused.progress()
+            self._loss = loss if runs else self._loss
+            self._pass_over(runs, int(self._session.session.run(tf.compat.v1.train.get_global_step())))
+            raise
+        self._loss, self._stride = done.loss, max(self._stride, done.stride)
+        self._pass_over(done.runs, done.step)
+        return done.step
+
+    def _pass_over(self, runs: int, step: int) -> None:
+        self._runs += runs
+        if runs:
+            self._session.pass_over(runs, step, self._loss)
+
+    def _settle(self) -> None:
+        """Goes over to many steps a call, once, if that is worth it and possible."""
+        if self._is_settled or self._single is None or self._runs < _FUSE_AFTER_RUNS:
+            return
+        self._is_settled = True
+        session = self._session.session
+        if (
+            self._secs_per_run < _FUSE_BELOW_SECS
+            and self._single.prefers_caller
+            and FusedSteps.is_possible(session, **self._fetches)
+        ):
+            self._fused = FusedSteps(session, **self._fetches)

@@ -135,3 +135,14 @@ def test_an_error_in_a_step_names_the_line_that_made_the_operation(tmp_path: Pat
         tfe.Estimator(model_fn, str(tmp_path), params={}).train(input_fn)
 
     assert "test_step_loop.py" in str(caught.value)
+
+
+def test_a_long_training_leaves_the_same_graphs_as_a_short_one(tmp_path: Path) -> None:
+    classifier(tmp_path / "short").train(train_input_fn, max_steps=2)
+    classifier(tmp_path / "long").train(train_input_fn, max_steps=2000)
+
+    metas = [
+        _v1.MetaGraphDef.FromString((tmp_path / name).read_bytes())
+        for name in ("short/model.ckpt-2.meta", "long/model.ckpt-2000.meta")
+    ]
+    assert len(metas[0].graph_def.node) == len(metas[1].graph_def.node)
