@@ -266,3 +266,15 @@ def test_adam_w_keeps_its_slots_under_its_own_name(tmp_path: Path) -> None:
 def test_an_optimizer_without_a_counterpart_is_refused_by_name(tmp_path: Path, optimizer: Any, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         weights_after(optimizer, tmp_path)
+
+
+@pytest.mark.parametrize("cls", [keras.optimizers.SGD, tf_keras.optimizers.SGD, _legacy.SGD])
+def test_an_estimator_keeps_the_settings_that_its_optimizer_had_when_it_was_made(tmp_path: Path, cls: Any) -> None:
+    optimizer = cls(0.25)
+    estimator = tfe.DNNClassifier([], columns(), str(tmp_path), optimizer=optimizer)
+    optimizer.learning_rate = 0.5
+
+    estimator.train(lambda: input_fn(2), steps=1)
+
+    # The variable of the rate need not be within reach of a later training: a tf.distribute.Server changes the devices.
+    assert estimator.get_variable_value("training/SGD/learning_rate") == 0.25

@@ -10,7 +10,7 @@ from tensorflow.python.eager import context
 
 from runner.estimator.canned.keras_optimizers import is_keras_optimizer, translate, translate_schedule
 
-__all__ = ["OPTIMIZER_NAMES", "count_steps", "make_optimizer", "minimize"]
+__all__ = ["OPTIMIZER_NAMES", "count_steps", "detach_optimizer", "make_optimizer", "minimize"]
 
 _legacy = tf_keras.optimizers.legacy
 
@@ -44,10 +44,8 @@ def make_optimizer(optimizer: Any, *, learning_rate: float) -> Any:
                 f"Unsupported optimizer name: {optimizer}. Supported names are: {tuple(sorted(OPTIMIZER_NAMES))}"
             )
         return OPTIMIZER_NAMES[optimizer](learning_rate=learning_rate)
-    if isinstance(optimizer, _legacy.Optimizer):
-        return _with_schedules_of_graphs(_copy(optimizer))
-    if is_keras_optimizer(optimizer):
-        return translate(optimizer)
+    if isinstance(optimizer, _legacy.Optimizer) or is_keras_optimizer(optimizer):
+        return detach_optimizer(optimizer)
     if callable(optimizer):
         optimizer = _made_by(optimizer)
     if isinstance(optimizer, _legacy.Optimizer):
@@ -58,6 +56,26 @@ def make_optimizer(optimizer: Any, *, learning_rate: float) -> Any:
         f"The given object is not a tf.keras.optimizers.Optimizer instance. Given: {optimizer}. Use a name, an "
         "optimizer of tf_keras.optimizers, tf.compat.v1.train or Keras 3, or a callable that makes one."
     )
+
+
+def detach_optimizer(optimizer: Any) -> Any:
+    """What an estimator keeps of an optimizer that it is given: the settings of an object, which may be in variables.
+
+    To be called when the estimator is made. Later those variables may be out of reach: a tf.distribute.Server, which a
+    training with workers starts, gives the process other devices.
+
+    Args:
+        optimizer: See make_optimizer.
+
+    Returns:
+        A legacy optimizer without variables for an optimizer of Keras; anything else as it is given.
+
+    Raises:
+        ValueError: An optimizer of Keras that has no counterpart.
+    """
+    if isinstance(optimizer, _legacy.Optimizer):
+        return _with_schedules_of_graphs(_copy(optimizer))
+    return translate(optimizer) if is_keras_optimizer(optimizer) else optimizer
 
 
 def _made_by(factory: Callable[[], Any]) -> Any:

@@ -1,12 +1,12 @@
 """Parts of a canned model: what makes logits, and the optimizer of its variables; and the model_fn over them."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from runner.estimator.canned.optimizers import count_steps, make_optimizer, minimize
+from runner.estimator.canned.optimizers import count_steps, detach_optimizer, make_optimizer, minimize
 from runner.estimator.heads.head import Head
 from runner.estimator.model_fn import EstimatorSpec, ModeKeys
 
@@ -48,7 +48,11 @@ def make_model_fn(head: Head, parts: Sequence[Part]) -> Callable[..., EstimatorS
     Args:
         head: Makes the EstimatorSpec of the sum of the logits.
         parts: One or more; the optimizer of the first one counts the global step.
+
+    Raises:
+        ValueError: An optimizer of Keras that cannot be translated.
     """
+    parts = [replace(part, optimizer=detach_optimizer(part.optimizer)) for part in parts]
 
     def model_fn(features: Any, labels: Any, mode: str) -> EstimatorSpec:
         if not isinstance(features, dict):

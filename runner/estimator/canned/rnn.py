@@ -10,7 +10,7 @@ import tf_keras
 # The layer of TensorFlow 1, which names its variables by its own name alone.
 from tf_keras.api._v1.keras.layers import DenseFeatures
 
-from runner.estimator.canned.optimizers import make_optimizer
+from runner.estimator.canned.optimizers import detach_optimizer, make_optimizer
 from runner.estimator.estimator_v1 import Estimator
 from runner.estimator.heads.class_head import class_head
 from runner.estimator.heads.head import Head
@@ -77,6 +77,7 @@ class RNNEstimator(Estimator):
             raise ValueError("Provided head must be a `_SequentialHead` object when `return_sequences` is set to True.")
         if rnn_cell_fn and (units or cell_type is not _USE_DEFAULT):
             raise ValueError("units and cell_type must not be specified when using rnn_cell_fn")
+        optimizer = detach_optimizer(optimizer)
 
         def model_fn(features: Any, labels: Any, mode: str) -> EstimatorSpec:
             training = mode == ModeKeys.TRAIN
