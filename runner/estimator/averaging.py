@@ -112,12 +112,13 @@ class GradientAverager:
         first = self._rounds[0]
         if updates.precede(first.op):  # as those of a batch normalization may: the flag needs a round of its own
             flag = Round(self._collectives, on_flag=self._stop_here)
-            inputs = [part for part in tf.nest.flatten(batch, expand_composites=True) if tf.is_tensor(part)]
-            with tf.name_scope("average_gradients"), tf.control_dependencies(inputs):
+            with tf.name_scope("average_gradients"):
                 flag.mean([])
             first.op._add_control_input(flag.op)  # noqa: SLF001 - no public way
             self._rounds.insert(0, flag)
-        updates.hold_back(self._rounds[0].op)
+        # A replica without a batch does not make the first round, even if the gradients have nothing to do with it.
+        inputs = [part for part in tf.nest.flatten(batch, expand_composites=True) if tf.is_tensor(part)]
+        updates.hold_back(self._rounds[0].op, inputs=inputs)
 
     def end(self) -> None:
         """Ends the training of all replicas, unless it has ended already; called when this one trains no further."""

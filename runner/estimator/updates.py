@@ -27,7 +27,8 @@ class Updates:
     def __init__(self, fetches: Iterable[Any]) -> None:
         self._ops: list[Any] = []
         self._of_variable: dict[Any, list[Any]] = defaultdict(list)
-        for op in _ancestors(getattr(fetch, "op", fetch) for fetch in fetches):
+        self._step = _ancestors(getattr(fetch, "op", fetch) for fetch in fetches)
+        for op in self._step:
             if variables := _written(op):
                 self._ops.append(op)
             for variable in variables:
@@ -81,14 +82,20 @@ class Updates:
         ancestors = _ancestors([op])
         return any(update in ancestors for update in self._ops)
 
-    def hold_back(self, gate: Any) -> None:
+    def hold_back(self, gate: Any, *, inputs: Iterable[Any]) -> None:
         """Lets none of them run before `gate` has succeeded, except those it waits for itself.
 
         Those within a loop of v1 control flow are not held back: their frame cannot wait for an operation outside.
+
+        Args:
+            gate: An operation.
+            inputs: Tensors that it is to wait for, if the step does.
         """
+        for op in {tensor.op: None for tensor in inputs if tensor.op in self._step}:
+            gate._add_control_input(op)  # noqa: SLF001 - no public way
         ancestors = _ancestors([gate])
         for update in self._ops:
-            in_loop = GetContainingWhileContext(update._get_control_flow_context())  # noqa: SLF001 - no public way
+            in_loop = GetContainingWhileContext(update._get_control_flow_context())  # noqa: SLF001
             if update not in ancestors and in_loop is None:
                 update._add_control_input(gate)  # noqa: SLF001
 

@@ -187,8 +187,15 @@ def step_before(model: Model) -> Any:
         return model.optimizer.minimize(loss)
 
 
+def batch_beside(model: Model) -> Any:
+    total = _v1.get_variable("total", [], initializer=_v1.zeros_initializer(), trainable=False)
+    train_op = model.optimizer.minimize(tf.reduce_sum(tf.square(model.weight)), model.global_step)
+    return tf.group(train_op, total.assign_add(tf.reduce_sum(model.x)))
+
+
 ACCEPTED = [
     accumulation,
+    batch_beside,
     constraint,
     look_ahead,
     moving_average,
