@@ -14,25 +14,9 @@ import tf_keras
 
 from runner import estimator as tfe
 from runner.estimator.averaging import GradientAverager
+from tests.estimator.alone import Alone
 
 _v1 = tf.compat.v1
-
-
-class Alone:
-    """Collectives of a cluster with one task, where means are the task's own, until a peer ends that is not there."""
-
-    count = 1
-    index = 0
-
-    def __init__(self) -> None:
-        self.peer_has_ended = False
-
-    def all_reduce_mean(self, flat: Any) -> Any:
-        return flat + tf.one_hot(0, flat.shape[0]) if self.peer_has_ended else flat
-
-    def all_gather(self, payload: bytes, *, largest_bytes: int) -> list[memoryview]:
-        assert len(payload) == largest_bytes
-        return [memoryview(payload)]
 
 
 class Model:

@@ -1,4 +1,4 @@
-"""Sparse gradients over real processes."""
+"""Sparse gradients: the way they take, and what two real processes make of them."""
 
 from contextlib import ExitStack
 from pathlib import Path
@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
+from runner.estimator.sparse_gradients import Table, average_slices
 from tests.estimator import embeddings
+from tests.estimator.alone import Alone
 from tests.estimator.tasks import outputs, start
 
 
@@ -36,3 +38,31 @@ def test_two_replicas_train_embeddings_as_one_with_the_whole_batch(
     for name in names:
         np.testing.assert_allclose(two.get_tensor(name), one.get_tensor(name), rtol=1e-5, atol=1e-6, err_msg=name)
     assert np.any(two.get_tensor("table_large") != 1.0)
+
+
+@pytest.mark.parametrize(
+    ("indices", "dtype", "call"),
+    [
+        ([1, 3, 3], tf.float32, "all_gather"),
+        ([1, 3, 3], tf.bfloat16, "all_gather"),
+        (list(range(8)), tf.float16, "all_gather"),
+        ([*range(7), 1, 1], tf.float32, "all_reduce_mean"),
+    ],
+)
+def test_rows_travel_unless_the_table_is_smaller(indices: list[int], dtype: tf.DType, call: str) -> None:
+    table = Table(n_rows=8, row_shape=(2,), dtype=dtype, index_dtype=tf.int64)
+    values = tf.cast(tf.reshape(tf.range(2 * len(indices)), [-1, 2]), dtype)
+    alone = Alone()
+
+    ((found, means),) = average_slices(
+        alone,  # type: ignore[arg-type]
+        [table],
+        [(tf.constant(indices, tf.int64), values)],
+        [[len(indices)]],
+    )
+
+    assert alone.calls == [call]
+    whole, occurrences = table.whole(tf.constant(found), tf.constant(means))
+    np.testing.assert_array_equal(whole, tf.math.unsorted_segment_sum(values, tf.constant(indices), 8))
+    assert set(np.flatnonzero(occurrences)) == set(indices)
+    assert means.dtype == dtype.as_numpy_dtype
