@@ -1,5 +1,6 @@
 """Feature columns of every kind, in networks and linear models; what is no column for them is refused."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -159,6 +160,16 @@ def test_a_linear_model_sums_the_steps_of_a_sequence_but_a_network_refuses_them(
     network = tfe.DNNClassifier([2], [fc.embedding_column(sequence, 2)], str(tmp_path / "dnn"))
     with pytest.raises(ValueError, match="categorical_column must not be of type SequenceCategoricalColumn"):
         network.train(input_fn)
+
+
+@pytest.mark.parametrize("name", ["_private", "petal length (cm)", "größe"])
+def test_a_linear_model_takes_a_feature_whose_name_is_none_for_a_variable(tmp_path: Path, name: str) -> None:
+    estimator = tfe.LinearClassifier([fc.numeric_column(name)], str(tmp_path))
+
+    estimator.train(lambda: tf.data.Dataset.from_tensors(({name: [0.0, 2.0]}, [0, 1])))
+
+    scope = re.sub("[^a-z]", "_", name)
+    assert f"linear/linear_model/{scope}/weights" in estimator.get_variable_names()
 
 
 def test_columns_may_come_from_an_iterator(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ class LinearModel(fc.StateManager):
         self._variables: dict[Any, dict[str, Any]] = defaultdict(dict)
         self._resources: dict[Any, dict[str, Any]] = defaultdict(dict)
         for column in self._columns:
-            with _v1.variable_scope(re.sub(r"[^\w.-]", "_", column.name, flags=re.ASCII)):
+            with _v1.variable_scope(_scope(column), auxiliary_name_scope=False):
                 column.create_state(self)
                 shape = (_width(column), units)
                 self.create_variable(column, "weights", shape, initializer=_v1.zeros_initializer())
@@ -55,7 +55,7 @@ class LinearModel(fc.StateManager):
         cache = fc.FeatureTransformationCache(features)
         sums = []
         for column in self._columns:
-            with tf.name_scope(re.sub(r"[^\w.-]", "_", column.name, flags=re.ASCII)):
+            with tf.name_scope(_scope(column)):
                 sums.append(self._weighted_sum(column, cache))
         return tf.nn.bias_add(tf.add_n(sums), self.bias, name="weighted_sum")
 
@@ -143,6 +143,11 @@ def _sorted(feature_columns: Sequence[Any]) -> list[Any]:
                 f"Items of feature_columns must be either a DenseColumn or CategoricalColumn. Given: {column}"
             )
     return columns
+
+
+def _scope(column: Any) -> str:
+    """The name of a column, without what is not allowed in the name of a scope."""
+    return re.sub(r"[^\w.-]", "_", column.name, flags=re.ASCII)
 
 
 def _width(column: Any) -> int:
