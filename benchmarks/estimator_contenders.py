@@ -49,7 +49,7 @@ def train_in_turns(estimator: Any, hook: Any, workload: Workload) -> None:
 
 
 def _our_hook() -> Any:
-    from runner.estimator.step_hook import StepHook  # noqa: PLC0415 - not there under TensorFlow 2.15
+    from runner.estimator.hooks.step_hook import StepHook  # noqa: PLC0415 - not there under TensorFlow 2.15
 
     class Hook(StepHook):
         """Waits for turns, and for no other step."""

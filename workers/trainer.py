@@ -112,7 +112,7 @@ class _Trainer:
         import tensorflow as tf  # noqa: PLC0415 - takes seconds, and the supervisor should hear from us before
 
         from runner.checkpoint.listing import step_of  # noqa: PLC0415
-        from runner.estimator.hooks import ProgressHook  # noqa: PLC0415
+        from runner.estimator.hooks.progress_hook import ProgressHook  # noqa: PLC0415
 
         tf.compat.v1.logging.set_verbosity(tf.compat.v1.logging.INFO)
         entry = _import_entry(self._task)

@@ -12,7 +12,7 @@ import tensorflow as tf
 
 from runner.checkpoint.saver import Checkpoints
 from runner.estimator.events import EventFile, write_graph, write_metrics
-from runner.estimator.inputs import call_input_fn, make_batch
+from runner.estimator.inputs.batch import call_input_fn, make_batch
 from runner.estimator.model_fn import EstimatorSpec, ModeKeys
 from runner.estimator.run_config import RunConfig
 from runner.estimator.session import HookedSession, create_session

@@ -5,17 +5,17 @@ from typing import TYPE_CHECKING, NoReturn
 from runner.estimator.canned.logit_fns import call_logit_fn
 from runner.estimator.canned.rnn import RNNClassifier, RNNEstimator
 from runner.estimator.canned.sdca import LinearSDCA
-from runner.estimator.early_stopping import (
+from runner.estimator.export.receivers import build_raw_supervised_input_receiver_fn
+from runner.estimator.hooks.early_stopping import (
     make_early_stopping_hook,
     stop_if_higher_hook,
     stop_if_lower_hook,
     stop_if_no_decrease_hook,
     stop_if_no_increase_hook,
 )
-from runner.estimator.export.receivers import build_raw_supervised_input_receiver_fn
-from runner.estimator.in_memory_evaluator import InMemoryEvaluatorHook
+from runner.estimator.hooks.in_memory_evaluator import InMemoryEvaluatorHook
+from runner.estimator.hooks.stop_at_checkpoint_step import make_stop_at_checkpoint_step_hook
 from runner.estimator.out_of_scope import explain as _explain
-from runner.estimator.stop_at_checkpoint_step import make_stop_at_checkpoint_step_hook
 
 __all__ = [
     "InMemoryEvaluatorHook",

@@ -44,7 +44,7 @@ def install() -> None:
     for alias, home, submodules in _NAMESPACES:
         _register(alias, home, submodules)
     # TensorFlow dropped this hook with the estimators that it is for.
-    hook = import_module("runner.estimator.input_checkpoint").CheckpointInputPipelineHook
+    hook = import_module("runner.estimator.hooks.input_checkpoint").CheckpointInputPipelineHook
     tf.data.experimental.CheckpointInputPipelineHook = hook
     tf.compat.v1.data.experimental.CheckpointInputPipelineHook = hook
     os.environ.setdefault(_LEGACY_KERAS, "1")

@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from runner.estimator.evaluation import open_local_session
-from runner.estimator.inputs import Batch, call_input_fn, make_batch
+from runner.estimator.inputs.batch import Batch, call_input_fn, make_batch
 from runner.estimator.model_fn import EstimatorSpec, ModeKeys
 from runner.estimator.run_config import RunConfig
 from runner.estimator.session import HookedSession

@@ -8,8 +8,8 @@ from typing import Any, Self
 
 import tensorflow as tf
 
+from runner.estimator.hooks.step_hook import StepHook
 from runner.estimator.prepared import PreparedRuns
-from runner.estimator.step_hook import StepHook
 
 __all__ = ["HookedSession", "create_session"]
 

@@ -7,7 +7,7 @@ from typing import Any
 from runner.estimator.continuous_evaluation import ContinuousEvaluation
 from runner.estimator.estimator import Estimator
 from runner.estimator.inline_evaluation import InlineEvaluation
-from runner.estimator.replicas import replicas_of
+from runner.estimator.replicas.replicas import replicas_of
 from runner.estimator.train_spec import EvalSpec, TrainSpec
 
 __all__ = ["train_and_evaluate"]

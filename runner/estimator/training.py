@@ -14,19 +14,19 @@ import tensorflow as tf
 from runner.checkpoint.listing import latest_checkpoint, step_of
 from runner.checkpoint.saver import Checkpoints, as_saver
 from runner.estimator.events import EventFile
-from runner.estimator.hooks import (
-    CheckpointHook,
+from runner.estimator.hooks.checkpoint_hook import CheckpointHook
+from runner.estimator.hooks.progress_hook import publish_progress
+from runner.estimator.hooks.training_hooks import (
     GraphHook,
     LossHook,
     NanHook,
     StepRateHook,
     StopHook,
     SummaryHook,
-    publish_progress,
 )
-from runner.estimator.inputs import Batch, call_input_fn, make_batch, takes_input_context
+from runner.estimator.inputs.batch import Batch, call_input_fn, make_batch, takes_input_context
 from runner.estimator.model_fn import EstimatorSpec, ModeKeys
-from runner.estimator.replicas import Replicas, replicas_of
+from runner.estimator.replicas.replicas import Replicas, replicas_of
 from runner.estimator.run_config import RunConfig
 from runner.estimator.schedule import Schedule
 from runner.estimator.session import HookedSession, create_session

@@ -9,8 +9,8 @@ import psutil
 import tensorflow as tf
 
 from runner import estimator as tfe
-from runner.estimator.early_stopping import read_eval_metrics
-from runner.estimator.input_checkpoint import CheckpointInputPipelineHook
+from runner.estimator.hooks.early_stopping import read_eval_metrics
+from runner.estimator.hooks.input_checkpoint import CheckpointInputPipelineHook
 from tests.estimator import embeddings, endings
 from tests.estimator.data import classifier, eval_input_fn, iris
 from tests.estimator.exporting import RecordingExporter

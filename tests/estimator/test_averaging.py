@@ -13,7 +13,7 @@ import tensorflow as tf
 import tf_keras
 
 from runner import estimator as tfe
-from runner.estimator.averaging import GradientAverager
+from runner.estimator.replicas.averaging import GradientAverager
 from tests.estimator.alone import Alone
 
 _v1 = tf.compat.v1

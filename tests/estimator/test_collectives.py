@@ -1,6 +1,6 @@
 """The keys under which TensorFlow knows the collectives of a process; their calls are tried by test_replicas."""
 
-from runner.estimator.collectives import _GATHER_KEY_BITS, _SMALL_BYTES, _capacity, _length_key
+from runner.estimator.replicas.collectives import _GATHER_KEY_BITS, _SMALL_BYTES, _capacity, _length_key
 
 
 def test_every_length_that_is_gathered_has_a_key_of_its_own() -> None:

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from runner import estimator as tfe
-from runner.estimator.early_stopping import read_eval_metrics
+from runner.estimator.hooks.early_stopping import read_eval_metrics
 from tests.estimator.data import linear_input_fn, linear_model_fn, steps_of
 
 WORKER = {"cluster": {"chief": ["a:1"], "worker": ["b:1"]}, "task": {"type": "worker", "index": 0}}

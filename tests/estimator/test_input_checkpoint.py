@@ -9,7 +9,7 @@ import tensorflow as tf
 
 from runner import estimator as tfe
 from runner.checkpoint.listing import latest_checkpoint, list_checkpoints
-from runner.estimator.input_checkpoint import CheckpointInputPipelineHook
+from runner.estimator.hooks.input_checkpoint import CheckpointInputPipelineHook
 from tests.estimator.data import steps_of
 
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from runner.estimator.sparse_gradients import Table, average_slices
+from runner.estimator.replicas.sparse_gradients import Table, average_slices
 from tests.estimator import embeddings
 from tests.estimator.alone import Alone
 from tests.estimator.tasks import outputs, start

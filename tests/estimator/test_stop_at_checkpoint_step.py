@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from runner import estimator as tfe
-from runner.estimator.stop_at_checkpoint_step import _StopAtCheckpointStepHook
+from runner.estimator.hooks.stop_at_checkpoint_step import _StopAtCheckpointStepHook
 from tests.estimator.data import linear_input_fn, linear_model_fn, steps_of
 
 WORKER = {"cluster": {"chief": ["a:1"], "worker": ["b:1"]}, "task": {"type": "worker", "index": 0}}

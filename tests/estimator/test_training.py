@@ -13,7 +13,7 @@ import tensorflow as tf
 from runner import estimator as tfe
 from runner.checkpoint.saver import Checkpoints
 from runner.estimator.events import EventFile
-from runner.estimator.hooks import CheckpointHook
+from runner.estimator.hooks.checkpoint_hook import CheckpointHook
 from runner.estimator.schedule import Schedule
 from tests.estimator.data import classifier, iris, linear_input_fn, linear_model_fn, steps_of, train_input_fn
 

@@ -16,11 +16,7 @@ from runner.estimator.heads import (
     PoissonRegressionHead,
     RegressionHead,
 )
-from runner.estimator.model_fn import EstimatorSpec, ModeKeys
-from runner.estimator.out_of_scope import explain as _explain
-from runner.estimator.parsing import classifier_parse_example_spec, regressor_parse_example_spec
-from runner.estimator.run_config import RunConfig
-from runner.estimator.session_run_hooks import (
+from runner.estimator.hooks.session_run_hooks import (
     CheckpointSaverHook,
     CheckpointSaverListener,
     FeedFnHook,
@@ -39,6 +35,10 @@ from runner.estimator.session_run_hooks import (
     StopAtStepHook,
     SummarySaverHook,
 )
+from runner.estimator.inputs.parsing import classifier_parse_example_spec, regressor_parse_example_spec
+from runner.estimator.model_fn import EstimatorSpec, ModeKeys
+from runner.estimator.out_of_scope import explain as _explain
+from runner.estimator.run_config import RunConfig
 from runner.estimator.train_and_evaluate import train_and_evaluate
 from runner.estimator.train_spec import EvalSpec, TrainSpec
 from runner.estimator.v1 import experimental, inputs

@@ -1,6 +1,6 @@
 """The namespace tf.compat.v1.estimator.inputs."""
 
-from runner.estimator.numpy_input import numpy_input_fn
-from runner.estimator.pandas_input import pandas_input_fn
+from runner.estimator.inputs.numpy_input import numpy_input_fn
+from runner.estimator.inputs.pandas_input import pandas_input_fn
 
 __all__ = ["numpy_input_fn", "pandas_input_fn"]

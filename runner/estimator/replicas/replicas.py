@@ -11,8 +11,8 @@ import tensorflow as tf
 from runner.checkpoint.compatibility import TensorSpecs
 from runner.checkpoint.listing import step_of
 from runner.errors import PeerLostError
-from runner.estimator.averaging import GradientAverager
-from runner.estimator.collectives import Collectives
+from runner.estimator.replicas.averaging import GradientAverager
+from runner.estimator.replicas.collectives import Collectives
 from runner.estimator.run_config import RunConfig
 
 __all__ = ["ClusterReplicas", "Replicas", "SingleReplica", "replicas_of"]

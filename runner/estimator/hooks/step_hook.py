@@ -5,7 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-__all__ = ["StepHook"]
+__all__ = ["FetchingStepHook", "StepHook"]
 
 
 class StepHook(tf.compat.v1.train.SessionRunHook):
@@ -38,3 +38,24 @@ class StepHook(tf.compat.v1.train.SessionRunHook):
             step: The global_step that they reached.
             loss: The loss of the last of them.
         """
+
+
+class FetchingStepHook(StepHook):
+    """A hook that fetches the step; subclasses get it in `after_step`.
+
+    Args:
+        step: int64 scalar, the global_step after the update of the run.
+    """
+
+    def __init__(self, step: Any) -> None:
+        self._step = step
+
+    def before_run(self, run_context: Any) -> Any:  # noqa: ARG002 - signature of the base
+        return tf.compat.v1.train.SessionRunArgs(self._step)
+
+    def after_run(self, run_context: Any, run_values: Any) -> None:
+        self.after_step(run_context, int(run_values.results))
+
+    def after_step(self, run_context: Any, step: int) -> None:
+        """Called after every run with the global_step that it reached."""
+        raise NotImplementedError

@@ -5,9 +5,9 @@ from typing import Any
 
 import tensorflow as tf
 
-from runner.estimator.buckets import Buckets
-from runner.estimator.collectives import Collectives
-from runner.estimator.sparse_gradients import MAX_ROWS, Table, average_slices
+from runner.estimator.replicas.buckets import Buckets
+from runner.estimator.replicas.collectives import Collectives
+from runner.estimator.replicas.sparse_gradients import MAX_ROWS, Table, average_slices
 
 __all__ = ["Round"]
 

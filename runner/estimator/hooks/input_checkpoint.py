@@ -11,9 +11,9 @@ from tensorflow.python.data.ops.iterator_ops import GLOBAL_ITERATORS, _IteratorS
 
 from runner.checkpoint.listing import INPUT_BASENAME, step_of
 from runner.estimator.estimator import Estimator
-from runner.estimator.hooks import published_step
+from runner.estimator.hooks.progress_hook import published_step
+from runner.estimator.hooks.step_hook import StepHook
 from runner.estimator.schedule import Schedule
-from runner.estimator.step_hook import StepHook
 
 __all__ = ["CheckpointInputPipelineHook"]
 

@@ -8,8 +8,8 @@ import tensorflow as tf
 from runner.estimator.arguments import checked_hooks
 from runner.estimator.estimator import Estimator
 from runner.estimator.evaluation import Evaluation
+from runner.estimator.hooks.step_hook import StepHook
 from runner.estimator.session import create_session
-from runner.estimator.step_hook import StepHook
 
 __all__ = ["InMemoryEvaluatorHook"]
 

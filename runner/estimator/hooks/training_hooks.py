@@ -1,63 +1,36 @@
-"""The hooks of a training run: stopping, checkpoints, the loss line, step rate, and summaries.
+"""The hooks of every training: the input, not a number, the end, the loss line, step rate, and summaries.
 
 All of them see `step`, the global_step after the update of the same run, so that what they report is exact.
 """
 
 import logging
 import math
-import os
-from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
 
-from runner.checkpoint.saver import Checkpoints
 from runner.estimator.events import EventFile, write_graph
+from runner.estimator.hooks.step_hook import FetchingStepHook, StepHook
 from runner.estimator.schedule import Schedule
-from runner.estimator.step_hook import StepHook
 
 __all__ = [
-    "CheckpointHook",
     "GraphHook",
     "IteratorHook",
     "LossHook",
     "NanHook",
-    "ProgressHook",
     "StepRateHook",
     "StopHook",
     "SummaryHook",
-    "publish_progress",
-    "published_step",
 ]
 
 _v1 = tf.compat.v1
 _logger = logging.getLogger("tensorflow")
-
-_STEP_COLLECTION = "runner/step"
-_LOSS_COLLECTION = "runner/loss"
 
 _STUCK_STEP = (
     "It seems that global step (tf.train.get_global_step) has not been increased. Current value (could be stable): %s "
     "vs previous value: %s. You could increase the global step by passing tf.train.get_global_step() to "
     "Optimizer.apply_gradients or Optimizer.minimize."
 )
-
-
-class _FetchingStepHook(StepHook):
-    """A hook that fetches the step; subclasses get it in `after_step`."""
-
-    def __init__(self, step: Any) -> None:
-        self._step = step
-
-    def before_run(self, run_context: Any) -> Any:  # noqa: ARG002 - signature of the base
-        return _v1.train.SessionRunArgs(self._step)
-
-    def after_run(self, run_context: Any, run_values: Any) -> None:
-        self.after_step(run_context, int(run_values.results))
-
-    def after_step(self, run_context: Any, step: int) -> None:
-        """Called after every run with the global_step that it reached."""
-        raise NotImplementedError
 
 
 class IteratorHook(StepHook):
@@ -78,7 +51,7 @@ class NanHook(tf.compat.v1.train.NanTensorHook, StepHook):
             self.after_run(None, _v1.train.SessionRunValues(loss, options=None, run_metadata=None))
 
 
-class StopHook(_FetchingStepHook):
+class StopHook(FetchingStepHook):
     """Asks for the end at a step.
 
     Args:
@@ -104,90 +77,6 @@ class StopHook(_FetchingStepHook):
             run_context.request_stop()
 
 
-class CheckpointHook(_FetchingStepHook):
-    """Saves after the first iteration, by schedule, and at the end. Chief only.
-
-    Args:
-        step: The step tensor.
-        checkpoints: Where to save.
-        schedule: When, in between. A schedule of steps counts from the step that the run began with, one of seconds
-            from the end of the last save, so that a save that takes longer does not make every step save.
-        save_first: Whether to save after the first iteration.
-        listeners: tf.compat.v1.train.CheckpointSaverListener, told of every save.
-        events: Gets the graph and a CHECKPOINT entry for every save.
-        graph_path: Where `graph.pbtxt` goes; None writes none.
-    """
-
-    def __init__(
-        self,
-        step: Any,
-        *,
-        checkpoints: Checkpoints,
-        schedule: Schedule,
-        save_first: bool,
-        listeners: Sequence[Any],
-        events: EventFile,
-        graph_path: str | None,
-    ) -> None:
-        super().__init__(step)
-        self._checkpoints = checkpoints
-        self._schedule = schedule
-        self._save_next = save_first
-        self._listeners = listeners
-        self._events = events
-        self._graph_path = graph_path
-        self._saved_step: int | None = None
-
-    def begin(self) -> None:
-        for listener in self._listeners:
-            listener.begin()
-
-    def after_create_session(self, session: Any, coord: Any) -> None:  # noqa: ARG002 - signature of the base
-        self._schedule.mark(int(session.run(_v1.train.get_global_step())))
-        self._checkpoints.keep_graph()
-        if self._graph_path:
-            graph_def = session.graph.as_graph_def(add_shapes=True)
-            directory, name = os.path.split(self._graph_path)
-            tf.io.write_graph(graph_def, directory, name)
-
-    def next_due(self, step: int) -> float:
-        return step + 1 if self._save_next else self._schedule.next_due(step)
-
-    def after_step(self, run_context: Any, step: int) -> None:
-        is_due = self._schedule.is_due(step)
-        if is_due:
-            self._schedule.mark(step)
-        if (is_due or self._save_next) and self.save(run_context.session, step):
-            run_context.request_stop()
-        self._save_next = False
-
-    def end(self, session: Any) -> None:
-        step = int(session.run(_v1.train.get_global_step()))
-        if step != self._saved_step:
-            self.save(session, step)
-        for listener in self._listeners:
-            listener.end(session, step)
-
-    def save(self, session: Any, step: int) -> bool:
-        """Saves, and returns whether a listener asks for the end of the training."""
-        if self._listeners:
-            _logger.info("Calling checkpoint listeners before saving checkpoint %d...", step)
-        for listener in self._listeners:
-            listener.before_save(session, step)
-        _logger.info("Saving checkpoints for %d into %s.", step, self._checkpoints.basename)
-        self._checkpoints.save(session, step)
-        self._saved_step = step
-        entry = _v1.SessionLog(status=_v1.SessionLog.CHECKPOINT, checkpoint_path=self._checkpoints.basename)
-        self._events.writer.add_session_log(entry, step)
-        if self._listeners:
-            _logger.info("Calling checkpoint listeners after saving checkpoint %d...", step)
-        stops = [bool(listener.after_save(session, step)) for listener in self._listeners]
-        if any(stops):
-            _logger.info("A CheckpointSaverListener requested that training be stopped.")
-        self._schedule.restart_clock()
-        return any(stops)
-
-
 class LossHook(StepHook):
     """Logs `loss = ..., step = ...` at the first iteration and every `every_steps` after it."""
 
@@ -211,7 +100,7 @@ class LossHook(StepHook):
             _logger.info("loss = %s, step = %s", loss, step)
 
 
-class StepRateHook(_FetchingStepHook):
+class StepRateHook(FetchingStepHook):
     """Logs and writes `global_step/sec` every `every_steps` steps. Chief only.
 
     It also warns of a global_step that stays the same for as many runs, and for more than an optimizer that accumulates
@@ -301,71 +190,3 @@ class GraphHook(StepHook):
 
     def after_create_session(self, session: Any, coord: Any) -> None:  # noqa: ARG002 - signature of the base
         write_graph(self._events.writer, session.graph, self._scaffold.saver)
-
-
-def publish_progress(step: Any, loss: Any) -> None:
-    """Lets the ProgressHooks of the default graph find what they report."""
-    _v1.add_to_collection(_STEP_COLLECTION, step)
-    _v1.add_to_collection(_LOSS_COLLECTION, loss)
-
-
-def published_step() -> Any:
-    """The global_step after the update, in the default graph, which is that of a training: for the `begin` of a hook.
-
-    What tf.compat.v1.train.get_global_step() is in the same run may be the step before or after.
-    """
-    return _v1.get_collection(_STEP_COLLECTION)[0]
-
-
-class ProgressHook(StepHook):
-    """Tells a callback how far a training is.
-
-    Args:
-        report: Called with (step, loss, steps/s since the last call), in the training thread: at the first step, at
-            most every `every_secs` after it, and at the end.
-        on_ready: Called once the session is ready: initialized or restored.
-        every_secs: Shortest time between two calls.
-    """
-
-    def __init__(
-        self,
-        report: Callable[[int, float, float | None], None],
-        *,
-        on_ready: Callable[[], None],
-        every_secs: float = 0.5,
-    ) -> None:
-        self._report = report
-        self._on_ready = on_ready
-        self._schedule = Schedule(every_secs=every_secs)
-        self._last: tuple[int, float] | None = None
-
-    def next_due(self, step: int) -> float:
-        return self._schedule.next_due(step)
-
-    def passed_over(self, runs: int, step: int, loss: Any) -> None:  # noqa: ARG002 - signature of the base
-        self._last = step, float(loss)
-
-    def begin(self) -> None:
-        self._fetches = {
-            "step": published_step(),
-            "loss": _v1.get_collection(_LOSS_COLLECTION)[0],
-        }
-
-    def after_create_session(self, session: Any, coord: Any) -> None:  # noqa: ARG002 - signature of the base
-        self._on_ready()
-
-    def before_run(self, run_context: Any) -> Any:  # noqa: ARG002 - signature of the base
-        return _v1.train.SessionRunArgs(self._fetches)
-
-    def after_run(self, run_context: Any, run_values: Any) -> None:  # noqa: ARG002 - signature of the base
-        self._last = int(run_values.results["step"]), float(run_values.results["loss"])
-        if self._schedule.is_due(self._last[0]):
-            self._tell(*self._last)
-
-    def end(self, session: Any) -> None:  # noqa: ARG002 - signature of the base
-        if self._last:
-            self._tell(*self._last)
-
-    def _tell(self, step: int, loss: float) -> None:
-        elapsed = self._schedule.mark(step)
-        self._report(step, loss, elapsed[0] / elapsed[1] if elapsed and elapsed[1] > 0 else None)

@@ -14,10 +14,10 @@ import tensorflow as tf
 import tf_keras
 from tensorflow.python.eager import context
 
-from runner.estimator.collectives import Collectives
-from runner.estimator.rounds import Round
-from runner.estimator.sparse_gradients import Table
-from runner.estimator.updates import Updates
+from runner.estimator.replicas.collectives import Collectives
+from runner.estimator.replicas.rounds import Round
+from runner.estimator.replicas.sparse_gradients import Table
+from runner.estimator.replicas.updates import Updates
 
 __all__ = ["GradientAverager"]
 

@@ -8,8 +8,8 @@ import tensorflow as tf
 
 from runner.checkpoint.listing import latest_checkpoint, step_of
 from runner.estimator.estimator import Estimator
-from runner.estimator.hooks import published_step
-from runner.estimator.step_hook import StepHook
+from runner.estimator.hooks.progress_hook import published_step
+from runner.estimator.hooks.step_hook import StepHook
 
 __all__ = ["make_stop_at_checkpoint_step_hook"]
 

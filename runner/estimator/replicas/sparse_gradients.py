@@ -13,8 +13,8 @@ import numpy as np
 import tensorflow as tf
 from tensorflow.python.eager import context
 
-from runner.estimator.buckets import Buckets
-from runner.estimator.collectives import Collectives
+from runner.estimator.replicas.buckets import Buckets
+from runner.estimator.replicas.collectives import Collectives
 
 __all__ = ["MAX_ROWS", "Table", "average_slices"]
 

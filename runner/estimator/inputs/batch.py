@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
-from runner.estimator.hooks import IteratorHook
+from runner.estimator.hooks.training_hooks import IteratorHook
 from runner.estimator.signatures import argument_names
 
 __all__ = ["Batch", "call_input_fn", "make_batch", "takes_input_context"]

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-from runner.estimator.rows import batches_of_rows, check_shuffle
+from runner.estimator.inputs.rows import batches_of_rows, check_shuffle
 
 __all__ = ["numpy_input_fn"]
 

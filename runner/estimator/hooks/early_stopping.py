@@ -10,8 +10,8 @@ from typing import Any
 import tensorflow as tf
 
 from runner.estimator.estimator import Estimator
-from runner.estimator.hooks import published_step
-from runner.estimator.step_hook import StepHook
+from runner.estimator.hooks.progress_hook import published_step
+from runner.estimator.hooks.step_hook import StepHook
 
 __all__ = [
     "make_early_stopping_hook",

@@ -1,0 +1,1 @@
+"""Hooks: those of every training, and those that users add."""
