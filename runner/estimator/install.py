@@ -20,6 +20,14 @@ _NAMESPACES = (
 )
 """Where TensorFlow had it, which module it is here, and what of that are namespaces too."""
 
+_NESTED = (
+    (tf.compat.v1.compat.v1, "runner.estimator.v1"),
+    (tf.compat.v1.compat.v2, "runner.estimator"),
+    (tf.compat.v2.compat.v1, "runner.estimator.v1"),
+    (tf.compat.v2.compat.v2, "runner.estimator"),
+)
+"""Modules of their own that `tf.compat` is in scripts that begin with `import tensorflow.compat.v1 as tf`."""
+
 _LEGACY_PACKAGES = (
     (tf, "tf_keras.api._v2.keras"),
     (tf.compat.v1, "tf_keras.api._v1.keras"),
@@ -43,6 +51,8 @@ def install() -> None:
     """
     for alias, home, submodules in _NAMESPACES:
         _register(alias, home, submodules)
+    for module, home in _NESTED:
+        module.estimator = import_module(home)
     # TensorFlow dropped this hook with the estimators that it is for.
     hook = import_module("runner.estimator.hooks.input_checkpoint").CheckpointInputPipelineHook
     tf.data.experimental.CheckpointInputPipelineHook = hook

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
+from tensorflow.python.training import training_util
 
 from runner.checkpoint.listing import latest_checkpoint, step_of
 from runner.checkpoint.saver import Checkpoints, as_saver
@@ -98,14 +99,12 @@ class Training:
         saver = _saver(self.config, spec.scaffold)
         checkpoints = Checkpoints(self.model_dir, saver, save_graph_def=self.config.checkpoint_save_graph_def)
         events = EventFile(self.model_dir)
-        hooks = self._hooks(spec, step=step, replicas=replicas)
+        hooks = self._hooks(spec, step=step, loss=loss, replicas=replicas)
         if replicas.is_chief:
             # As in the original, a step is saved, and may be evaluated, before the user's hooks are told of it.
             chief_hooks = self._chief_hooks(spec, hooks, checkpoints, events, step=step, replicas=replicas)
             hooks = [*spec.training_chief_hooks, *chief_hooks, *hooks]
         hooks = [*batch.hooks, NanHook(loss), *hooks]
-        if self.config.log_step_count_steps is not None:
-            hooks.append(LossHook(step, loss, every_steps=self.config.log_step_count_steps))
         for hook in hooks:
             hook.begin()
         spec.scaffold.finalize()
@@ -121,6 +120,9 @@ class Training:
         if replicas.data_seed is not None:
             _v1.set_random_seed(replicas.data_seed)
         _v1.train.create_global_step()
+        # Unused here. Seeds of operations count those before them: with as many as in the original, a tf_random_seed
+        # makes the initial values that it made there.
+        training_util._get_or_create_global_step_read()  # noqa: SLF001
         with tf.device("/cpu:0"):
             result = call_input_fn(
                 self.input_fn,
@@ -147,8 +149,11 @@ class Training:
             _v1.summary.scalar("loss", loss)
         return spec, loss
 
-    def _hooks(self, spec: EstimatorSpec, *, step: Any, replicas: Replicas) -> list[Any]:
-        hooks = [*self.hooks, *spec.training_hooks]
+    def _hooks(self, spec: EstimatorSpec, *, step: Any, loss: Any, replicas: Replicas) -> list[Any]:
+        hooks = [*self.hooks]
+        if self.config.log_step_count_steps is not None:  # between the two, as in the log of the original
+            hooks.append(LossHook(step, loss, every_steps=self.config.log_step_count_steps))
+        hooks += spec.training_hooks
         if not replicas.is_chief:  # the chief alone writes checkpoints, whoever brings the hook
             hooks = [hook for hook in hooks if not isinstance(hook, _v1.train.CheckpointSaverHook)]
         if replicas.count > 1 and any(isinstance(hook, _v1.train.GlobalStepWaiterHook) for hook in hooks):

@@ -85,6 +85,38 @@ def test_hooks_of_the_spec_are_told_in_their_mode_and_in_the_order_of_the_origin
     ]
 
 
+def test_the_loss_is_logged_between_the_hooks_of_the_caller_and_those_of_the_spec(
+    tmp_path: Path, info_log: pytest.LogCaptureFixture
+) -> None:
+    class Log(tf.compat.v1.train.SessionRunHook):
+        def __init__(self, name: str) -> None:
+            self.name = name
+
+        def after_run(self, run_context: Any, run_values: Any) -> None:
+            tf.get_logger().info(self.name)
+
+    estimator = make(tmp_path, lambda mode, weight: {"training_hooks": [Log("of the spec")]})
+
+    estimator.train(linear_input_fn, hooks=[Log("of the caller")], steps=1)
+
+    lines = [record.getMessage() for record in info_log.records]
+    caller, spec = lines.index("of the caller"), lines.index("of the spec")
+    assert [line.split(" = ")[0] for line in lines[caller + 1 : spec]] == ["loss"]
+
+
+def test_a_seed_draws_the_initial_values_that_it_drew_in_the_original(tmp_path: Path) -> None:
+    def model_fn(features: Any, mode: str) -> tfe.EstimatorSpec:
+        _v1.get_variable("drawn", [2], initializer=_v1.random_uniform_initializer())
+        train_op = _v1.assign_add(_v1.train.get_global_step(), 1)
+        return tfe.EstimatorSpec(mode, loss=tf.reduce_sum(features), train_op=train_op)
+
+    estimator = tfe.Estimator(model_fn, str(tmp_path), tfe.RunConfig(tf_random_seed=7))
+
+    estimator.train(lambda: tf.data.Dataset.from_tensors([1.0]), steps=1)
+
+    assert estimator.get_variable_value("drawn") == pytest.approx([0.75372851, 0.07793760])  # by TensorFlow 2.15
+
+
 def test_a_hook_of_the_spec_may_stop_the_training(tmp_path: Path) -> None:
     class Stop(tf.compat.v1.train.SessionRunHook):
         def after_run(self, run_context: Any, run_values: Any) -> None:

@@ -89,6 +89,8 @@ def test_the_namespaces_resolve_and_calling_twice_changes_nothing() -> None:
         + "import runner.estimator as ours, runner.estimator.v1 as v1, tensorflow.compat.v1 as tf1\n"
         + "assert tf.estimator is tf.compat.v2.estimator is ours\n"
         + "assert tf1.estimator is tf.compat.v1.estimator is v1\n"
+        + "assert tf1.compat.v1.estimator is tf.compat.v2.compat.v1.estimator is v1\n"
+        + "assert tf1.compat.v2.estimator is tf.compat.v2.compat.v2.estimator is ours\n"
         + "import tensorflow.compat.v1.estimator, tensorflow.compat.v2.estimator, tensorflow.compat.v1.layers\n"
         + "from tensorflow.compat.v1.estimator.inputs import numpy_input_fn, pandas_input_fn\n"
         + "assert tf.compat.v1.estimator.inputs.numpy_input_fn is numpy_input_fn\n"
