@@ -14,7 +14,7 @@ __all__ = ["install"]
 _LEGACY_KERAS = "TF_USE_LEGACY_KERAS"
 
 _NAMESPACES = (
-    ("tensorflow.estimator", "runner.estimator", ("experimental", "export")),
+    ("tensorflow.estimator", "runner.estimator", ("experimental", "export", "inputs")),
     ("tensorflow.compat.v1.estimator", "runner.estimator.v1", ("experimental", "export", "inputs")),
     ("tensorflow.compat.v2.estimator", "runner.estimator", ("experimental", "export")),
 )

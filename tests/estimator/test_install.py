@@ -94,6 +94,7 @@ def test_the_namespaces_resolve_and_calling_twice_changes_nothing() -> None:
         + "import tensorflow.compat.v1.estimator, tensorflow.compat.v2.estimator, tensorflow.compat.v1.layers\n"
         + "from tensorflow.compat.v1.estimator.inputs import numpy_input_fn, pandas_input_fn\n"
         + "assert tf.compat.v1.estimator.inputs.numpy_input_fn is numpy_input_fn\n"
+        + "from tensorflow.estimator.inputs import numpy_input_fn as in_v2; assert in_v2 is numpy_input_fn\n"
         + "from tensorflow.compat.v1.nn import rnn_cell; from tensorflow.compat.v1 import keras\n"
         + "import tf_keras; assert issubclass(rnn_cell.BasicLSTMCell, tf_keras.layers.Layer)\n"
         + "assert issubclass(keras.layers.Dense, tf_keras.layers.Layer)\n"

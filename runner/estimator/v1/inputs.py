@@ -1,6 +1,5 @@
 """The namespace tf.compat.v1.estimator.inputs."""
 
-from runner.estimator.inputs.numpy_input import numpy_input_fn
-from runner.estimator.inputs.pandas_input import pandas_input_fn
+from runner.estimator.inputs import numpy_input_fn, pandas_input_fn
 
 __all__ = ["numpy_input_fn", "pandas_input_fn"]
