@@ -11,6 +11,8 @@ what the optimizers add has not:
 
 A model whose optimizer is one of tf.compat.v1.train wants the names of v1 but for that `t_0/` or `part_0/`, which the
 partitioned variables of the v1 classes bring, and for the scope of the powers.
+
+The v2 classes made the tables of `tf.feature_column.shared_embeddings`, and never trained them: these have no slots.
 """
 
 import re
@@ -41,6 +43,9 @@ _HYPER_PARAMETERS = {
     "beta", "beta_1", "beta_2", "decay", "l1_regularization_strength", "l2_regularization_strength", "learning_rate",
     "learning_rate_power", "momentum", "rho",
 }  # fmt: skip
+
+_SHARED_SLOT = re.compile(r"(?P<optimizer>training(_\d+)?/\w+/)(?P<table>[^/]+)/\w+")
+"""Of a shared embedding: its table is in no scope, other than all variables that the canned estimators make."""
 
 _POWER = re.compile(r"beta[12]_power(_\d+)?")
 _GLOBAL_STEP = "global_step"
@@ -75,7 +80,7 @@ class ForeignNames:
 
 
 def find_foreign_names(wanted: TensorSpecs, stored: TensorSpecs) -> ForeignNames:
-    """Recognizes slots of tf.compat.v1.train optimizers that a checkpoint has, and a model wants by other names.
+    """Recognizes slots of tf.compat.v1.train optimizers that a model wants by other names, and tables without slots.
 
     Args:
         wanted: What the model wants, by name.
@@ -86,7 +91,7 @@ def find_foreign_names(wanted: TensorSpecs, stored: TensorSpecs) -> ForeignNames
     """
     missing = sorted(wanted.keys() - stored.keys())
     if not missing or any(_is_hyper_parameter(name) for name in stored):
-        return ForeignNames()
+        return ForeignNames(initial=frozenset(name for name in missing if _is_of_untrained_table(name, stored)))
     slots = _slots_of(stored)
     found = {name: _slot_source(name, slots) or _step_source(name, stored) for name in missing}
     sources = {name: source for name, source in found.items() if source is not None}
@@ -134,6 +139,15 @@ def _step_source(name: str, stored: TensorSpecs) -> str | None:
         return None
     powers = [other for other in stored if other.rpartition("/")[2] == scopes[-1]]
     return powers[0] if len(powers) == 1 else None
+
+
+def _is_of_untrained_table(name: str, stored: TensorSpecs) -> bool:
+    """Whether that is a slot of a table that has none in the checkpoint, although others have of that optimizer."""
+    match = _SHARED_SLOT.fullmatch(name)
+    if match is None or match["table"] not in stored:
+        return False
+    slots = [other for other in stored if other.startswith(match["optimizer"]) and other.count("/") > name.count("/")]
+    return bool(slots) and not any(f"/{match['table']}/" in other for other in stored)
 
 
 def _implied(wanted: TensorSpecs, unused: Iterable[str]) -> frozenset[str]:

@@ -72,7 +72,7 @@ class Checkpoints:
             names = ForeignNames()  # the v1 classes have variables only
         check_compatible(prefix, wanted=wanted, stored=names.translate(wanted, stored), training=training)
         self._foreign_names[prefix] = names
-        if names:
+        if names.sources:
             _logger.warning(
                 "%s is one of tf.compat.v1.train optimizers, as of the v1 classes of tf.estimator: restoring %d "
                 "tensors from the names they have there. It has no value for: %s. The next checkpoint has the names of "
@@ -80,6 +80,13 @@ class Checkpoints:
                 prefix,
                 len(names.sources),
                 ", ".join(sorted(names.initial)) or "none",
+            )
+        elif names:
+            _logger.warning(
+                "%s has no slots of a shared embedding, as tf.estimator never trained one. It is trained from here on, "
+                "with the initial values of: %s.",
+                prefix,
+                ", ".join(sorted(names.initial)),
             )
 
     def restore(self, session: Any, prefix: str) -> None:

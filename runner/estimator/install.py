@@ -4,10 +4,12 @@ import os
 import sys
 import warnings
 from importlib import import_module
-from typing import Any
+from typing import Any, NoReturn
 
 import tensorflow as tf
 import tf_keras
+
+from runner.estimator.out_of_scope import explain
 
 __all__ = ["install"]
 
@@ -67,6 +69,18 @@ def install() -> None:
         )
         return
     _import_from_legacy_keras()
+    for version in ("_v1", "_v2"):
+        _leave_out_model_to_estimator(import_module(f"tf_keras.api.{version}.keras.estimator"))
+
+
+def _leave_out_model_to_estimator(module: Any) -> None:
+    """Lets the look-up say what to do; the call would ask for a package that is not to be had any more."""
+    vars(module).pop("model_to_estimator", None)
+
+    def __getattr__(name: str) -> NoReturn:  # noqa: N807 - Python calls it
+        raise AttributeError(explain(module.__name__, name))
+
+    module.__getattr__ = __getattr__
 
 
 def _register(alias: str, home: str, submodules: tuple[str, ...]) -> None:

@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from runner import estimator as tfe
+from tests.estimator.oracle.checkpoint import drop_tensors
 
 fc = tf.feature_column
 
@@ -134,6 +135,22 @@ def test_a_shared_embedding_is_trained_by_a_linear_model(tmp_path: Path, shared:
 
     assert "training/Ftrl/color_shape_shared_embedding/linear" in estimator.get_variable_names()
     assert variables(estimator)["linear/linear_model/color_shared_embedding/weights"].shape == (2, 1)
+
+
+def test_a_shared_embedding_that_2_15_never_trained_is_trained_from_there_on(
+    tmp_path: Path, shared: list[Any], info_log: pytest.LogCaptureFixture
+) -> None:
+    estimator = tfe.DNNClassifier([4], shared, str(tmp_path))
+    estimator.train(input_fn, steps=1)
+    drop_tensors(tmp_path, "training/.*_shared_embedding/.*")  # which are not in a checkpoint of 2.15
+    before = variables(estimator)
+
+    estimator.train(input_fn, steps=1)
+
+    after = variables(estimator)
+    assert np.any(after["color_shape_shared_embedding"] != before["color_shape_shared_embedding"])
+    assert "training/Adagrad/color_shape_shared_embedding/accumulator" in estimator.get_variable_names()
+    assert "with the initial values of: training/Adagrad/color_shape_shared_embedding/accumulator." in info_log.text
 
 
 def test_a_table_that_is_not_trainable_stays_as_it_is(tmp_path: Path) -> None:

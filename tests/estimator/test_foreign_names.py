@@ -70,6 +70,32 @@ def test_what_a_checkpoint_of_tf_keras_lacks_is_not_made_up(lost: str) -> None:
     assert not names
 
 
+def test_a_table_that_was_never_trained_begins_with_new_slots() -> None:
+    stored = specs("a_b_shared_embedding", "dnn/w", "training/Adam/decay", "training/Adam/dnn/w/m")
+    slots = specs("training/Adam/a_b_shared_embedding/m", "training/Adam/a_b_shared_embedding/v")
+
+    names = find_foreign_names({**stored, **slots}, stored)
+
+    assert names.initial == slots.keys()
+    assert not names.sources
+
+
+@pytest.mark.parametrize(
+    "stored",
+    [
+        ("training/Adam/decay", "training/Adam/dnn/w/m"),
+        ("table", "training/Adam/decay"),
+        ("table", "training/Adagrad/decay", "training/Adagrad/dnn/w/accumulator"),
+        ("table", "training/Adam/decay", "training/Adam/dnn/w/m", "training/Adam/table/v"),
+    ],
+    ids=["no table", "no slots at all", "slots of another optimizer", "half of its slots"],
+)
+def test_slots_that_are_missing_for_another_reason_stay_missing(stored: tuple[str, ...]) -> None:
+    wanted = specs("table", "training/Adam/table/m")
+
+    assert not find_foreign_names(wanted, specs(*stored))
+
+
 def test_evaluation_wants_no_slots_and_no_other_names() -> None:
     stored = recorded("v1.DNNClassifier_3")
     wanted = {name: spec for name, spec in stored.items() if not name.endswith("/Adagrad")}

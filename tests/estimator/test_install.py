@@ -104,6 +104,13 @@ def test_the_namespaces_resolve_and_calling_twice_changes_nothing() -> None:
     assert "RuntimeWarning" not in process.stderr
 
 
+def test_model_to_estimator_says_that_it_is_out_of_scope() -> None:
+    process = run(INSTALL + "import tensorflow as tf; tf.keras.estimator.model_to_estimator")
+
+    assert "AttributeError" in process.stderr
+    assert "Models of Keras are out of scope here: write a model_fn" in process.stderr
+
+
 def test_a_choice_of_keras_in_the_environment_is_respected_and_warned_of() -> None:
     process = run(INSTALL + "import os; assert os.environ['TF_USE_LEGACY_KERAS'] == '0'", TF_USE_LEGACY_KERAS="0")
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import tensorflow as tf
 
-__all__ = ["SLOTS_OF_V1", "assert_same", "named_as_here", "reset_slots"]
+__all__ = ["SLOTS_OF_V1", "assert_same", "drop_tensors", "named_as_here", "reset_slots"]
 
 RTOL, ATOL = 1e-4, 1e-5
 """Between two builds of TensorFlow, of what 20 steps move by 0.02 and more."""
@@ -53,14 +53,28 @@ def assert_same(actual: Mapping[str, Any], expected: Mapping[str, Any]) -> None:
 
 def reset_slots(model_dir: Path) -> None:
     """Rewrites the latest checkpoint with what it would have as slots if there had been no training."""
-    prefix = tf.train.latest_checkpoint(str(model_dir))
-    reader = tf.train.load_checkpoint(prefix)
-    values = {name: reader.get_tensor(name) for name in sorted(reader.get_variable_to_shape_map())}
+    prefix, values = _latest(model_dir)
     for name, value in values.items():
         if name.endswith(("/accumulator", "/Adagrad", "/Ftrl")):
             values[name] = np.full_like(value, 0.1)
         elif name.endswith(("/linear", "/m", "/v", "/Ftrl_1", "/Adam", "/Adam_1")):
             values[name] = np.zeros_like(value)
+    _write(prefix, values)
+
+
+def drop_tensors(model_dir: Path, pattern: str) -> None:
+    """Rewrites the latest checkpoint without the tensors whose names match."""
+    prefix, values = _latest(model_dir)
+    _write(prefix, {name: value for name, value in values.items() if not re.fullmatch(pattern, name)})
+
+
+def _latest(model_dir: Path) -> tuple[str, dict[str, Any]]:
+    prefix = tf.train.latest_checkpoint(str(model_dir))
+    reader = tf.train.load_checkpoint(prefix)
+    return prefix, {name: reader.get_tensor(name) for name in sorted(reader.get_variable_to_shape_map())}
+
+
+def _write(prefix: str, values: Mapping[str, Any]) -> None:
     tf.raw_ops.SaveV2(
         prefix=prefix, tensor_names=list(values), shape_and_slices=[""] * len(values), tensors=list(values.values())
     )
