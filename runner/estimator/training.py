@@ -26,6 +26,7 @@ from runner.estimator.hooks.training_hooks import (
     SummaryHook,
 )
 from runner.estimator.inputs.batch import Batch, call_input_fn, make_batch, takes_input_context
+from runner.estimator.inputs.pipeline import read_ahead
 from runner.estimator.model_fn import EstimatorSpec, ModeKeys
 from runner.estimator.replicas.replicas import Replicas, replicas_of
 from runner.estimator.run_config import RunConfig
@@ -131,7 +132,8 @@ class Training:
                 config=self.config,
                 input_context=replicas.input_context(),
             )
-            return make_batch(result if takes_input_context(self.input_fn) else replicas.shard(result))
+            result = result if takes_input_context(self.input_fn) else replicas.shard(result)
+            return make_batch(read_ahead(result) if isinstance(result, tf.data.Dataset) else result)
 
     def _spec(self, replicas: Replicas, batch: Batch) -> tuple[EstimatorSpec, Any]:
         """What model_fn made of the batch, and the loss to show: its mean over the replicas."""
