@@ -223,6 +223,7 @@ def test_an_unknown_prediction_is_refused() -> None:
         (lambda: tfe.BinaryClassHead(thresholds=[0.5, 1.0]), r"thresholds not in \(0, 1\): \(\(0.5, 1.0\),\)."),
         (lambda: tfe.BinaryClassHead(loss_reduction="mean"), "Invalid loss_reduction: mean. See `tf.losses.Reduction`"),
         (lambda: tfe.BinaryClassHead(loss_reduction="none"), "Invalid loss_reduction: none."),
+        (lambda: tfe.BinaryClassHead(loss_reduction="weighted_mean"), "Invalid loss_reduction: weighted_mean."),
         (lambda: tfe.BinaryClassHead(loss_fn=lambda a, b: a), r"argument: labels. Given arguments: \('a', 'b'\)"),
         (lambda: tfe.BinaryClassHead(loss_fn=lambda labels, logits, z: z), r"loss_fn has unexpected args: \['z'\]"),
         (lambda: tfe.MultiClassHead(2), "n_classes must be > 2: 2."),

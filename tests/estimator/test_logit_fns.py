@@ -80,3 +80,11 @@ def test_what_is_no_tensor_is_refused(returned: Any) -> None:
 def test_units_that_are_no_int_are_refused() -> None:
     with pytest.raises(ValueError, match=r"units must be an int.  Given type: <class 'str'>"):
         experimental.dnn_logit_fn_builder("3", [2], [X], None, None, None, batch_norm=False)  # type: ignore[arg-type]
+
+
+def test_the_partitioner_of_a_builder_is_not_used_and_that_is_said(info_log: pytest.LogCaptureFixture) -> None:
+    partitioner = tf.compat.v1.fixed_size_partitioner(2)
+
+    experimental.dnn_logit_fn_builder(3, [4], [X], None, None, partitioner, batch_norm=False)
+
+    assert "input_layer_partitioner is not used: every task holds whole variables" in info_log.text

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from runner.estimator.canned.linear_model import build_linear_model
 from runner.estimator.canned.network import build_network
+from runner.estimator.canned.partitioners import warn_of_partitioner
 from runner.estimator.run_config import RunConfig
 from runner.estimator.signatures import argument_names
 
@@ -53,7 +54,7 @@ def dnn_logit_fn_builder(
     feature_columns: Iterable[Any],
     activation_fn: Callable[[Any], Any] | str | None,
     dropout: float | None,
-    input_layer_partitioner: Any,  # noqa: ARG001 - there are no parameter servers to spread variables over
+    input_layer_partitioner: Any,
     batch_norm: bool,
 ) -> Callable[[dict[str, Any], str], Any]:
     """Makes a function whose logits are those of a DNN*, with its variables in the current variable scope.
@@ -64,7 +65,7 @@ def dnn_logit_fn_builder(
         feature_columns: See DNNClassifier.
         activation_fn: See DNNClassifier.
         dropout: See DNNClassifier.
-        input_layer_partitioner: Not used: no variable is partitioned.
+        input_layer_partitioner: Accepted, and not used, with a warning: every task holds whole variables.
         batch_norm: See DNNClassifier; the updates of its statistics are in the collection UPDATE_OPS.
 
     Returns:
@@ -75,6 +76,7 @@ def dnn_logit_fn_builder(
     """
     if not isinstance(units, int):
         raise ValueError(f"units must be an int.  Given type: {type(units)}")  # noqa: TRY004 - as the original
+    warn_of_partitioner("input_layer_partitioner", input_layer_partitioner)
     sizes, columns = tuple(hidden_units), tuple(feature_columns)
 
     def dnn_logit_fn(features: dict[str, Any], mode: str) -> Any:

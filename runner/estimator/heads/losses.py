@@ -1,28 +1,41 @@
 """From the losses of examples to the loss of a batch."""
 
 from collections.abc import Callable, Sequence
+from enum import StrEnum
 from typing import Any
 
 import tensorflow as tf
 
 from runner.estimator.signatures import argument_names
 
-__all__ = ["call_loss_fn", "check_loss_fn", "check_loss_reduction", "reduce_losses", "regularized"]
+__all__ = [
+    "ReductionByWeights",
+    "call_loss_fn",
+    "check_loss_fn",
+    "check_loss_reduction",
+    "reduce_losses",
+    "regularized",
+]
 
 _v1 = tf.compat.v1
 _REDUCTIONS = ("auto", "sum", "sum_over_batch_size")
-_REDUCTIONS_V1 = ("weighted_mean", "weighted_sum_by_nonzero_weights")
-"""Of tf.compat.v1.losses.Reduction, those that tf.losses has no name for."""
+
+
+class ReductionByWeights(StrEnum):
+    """The reductions of TensorFlow 1 that tf.losses has no name for; only the v1 estimators give them to a head."""
+
+    MEAN = tf.compat.v1.losses.Reduction.MEAN
+    SUM_BY_NONZERO_WEIGHTS = tf.compat.v1.losses.Reduction.SUM_BY_NONZERO_WEIGHTS
 
 
 def check_loss_reduction(loss_reduction: str) -> None:
     """Refuses a reduction that leaves no scalar.
 
     Raises:
-        ValueError: It is none of "sum_over_batch_size", "sum" and "auto", which means the first, and none of the two of
-            TensorFlow 1 that divide by the weights.
+        ValueError: It is none of "sum_over_batch_size", "sum" and "auto", which means the first, and no
+            ReductionByWeights. The name of one, as a plain string, is refused as in the original.
     """
-    if loss_reduction not in (*_REDUCTIONS, *_REDUCTIONS_V1):
+    if loss_reduction not in _REDUCTIONS and not isinstance(loss_reduction, ReductionByWeights):
         raise ValueError(
             f"Invalid loss_reduction: {loss_reduction}. See `tf.losses.Reduction` for valid options. "
             f"They are {', '.join(_REDUCTIONS)}."
@@ -92,9 +105,9 @@ def reduce_losses(losses: Any, weights: Any, loss_reduction: str) -> Any:
         total = tf.reduce_sum(weighted)
         if loss_reduction == "sum":
             return total
-        if loss_reduction in _REDUCTIONS_V1 and weights is not None:
+        if isinstance(loss_reduction, ReductionByWeights) and weights is not None:
             weights = tf.broadcast_to(weights, tf.shape(losses))
-            is_mean = loss_reduction == "weighted_mean"
+            is_mean = loss_reduction is ReductionByWeights.MEAN
             divisor = tf.reduce_sum(weights) if is_mean else tf.math.count_nonzero(weights, dtype=total.dtype)
             return tf.math.divide_no_nan(total, divisor, name="value")
         size = tf.cast(tf.size(weighted), total.dtype, name="num_elements")

@@ -6,10 +6,11 @@ from typing import Any
 import tensorflow as tf
 
 from runner.estimator.canned import dnn_linear_combined as current
+from runner.estimator.canned.partitioners import warn_of_partitioner
 from runner.estimator.estimator_v1 import Estimator
 from runner.estimator.heads.head import Head
 from runner.estimator.run_config import RunConfig
-from runner.estimator.v1.arguments import current_reduction, warn_of_partitioner
+from runner.estimator.v1.arguments import current_reduction
 from runner.estimator.warm_start import WarmStartSettings
 
 __all__ = ["DNNLinearCombinedClassifier", "DNNLinearCombinedEstimator", "DNNLinearCombinedRegressor"]
