@@ -107,7 +107,7 @@ class Evaluation:
         if self.checkpoint_path is None and self.warm_start_settings is not None:
             warm_start(self.warm_start_settings)
         values[_v1.GraphKeys.GLOBAL_STEP] = global_step
-        hooks = [*batch.hooks, *self.hooks, *spec.evaluation_hooks]
+        hooks = [*batch.hooks, *self.hooks, _StepsHook(self.steps), *spec.evaluation_hooks]
         return EvaluationModel(_with_all_local_variables(spec.scaffold), hooks, update_op, values)
 
     def evaluate(self, model: EvaluationModel, open_session: Callable[[], Any]) -> dict[str, Any]:
@@ -125,7 +125,9 @@ class Evaluation:
             hook.begin()
         session = open_session()
         final = _v1.train.FinalOpsHook(model.values)
-        self._loop(HookedSession(session, [*model.hooks, final]), model.update_op)
+        with HookedSession(session, [*model.hooks, final]) as hooked:
+            while not hooked.should_stop():
+                hooked.run(model.update_op)
         _logger.info("Inference Time : %.5fs", time.monotonic() - start)
         _logger.info("Finished evaluation at %s", time.strftime("%Y-%m-%d-%H:%M:%S", time.localtime()))
         results: dict[str, Any] = final.final_ops_values
@@ -139,15 +141,30 @@ class Evaluation:
             )
         return results
 
-    def _loop(self, session: HookedSession, update_op: Any) -> None:
-        done = 0
-        log_every = 1 if self.steps is None or self.steps < 20 else self.steps // 10  # noqa: PLR2004 - as the original
-        with session:
-            while not session.should_stop() and (self.steps is None or done < self.steps):
-                session.run(update_op)
-                done += 1
-                if self.steps is not None and (done % log_every == 0 or done == self.steps):
-                    _logger.info("Evaluation [%d/%d]", done, self.steps)
+
+class _StepsHook(_v1.train.SessionRunHook):
+    """Counts the steps of an evaluation, in the log, and ends it after the last one.
+
+    Args:
+        steps: How many there are to be; None if the input is to end it, and no line is due.
+    """
+
+    def __init__(self, steps: int | None) -> None:
+        self._steps = steps
+        self._done = 0
+
+    def begin(self) -> None:
+        self._done = 0
+
+    def after_run(self, run_context: Any, run_values: Any) -> None:  # noqa: ARG002 - as SessionRunHook has it
+        self._done += 1
+        if self._steps is None:
+            return
+        log_every = 1 if self._steps < 20 else self._steps // 10  # noqa: PLR2004 - as the original
+        if self._done % log_every == 0 or self._done == self._steps:
+            _logger.info("Evaluation [%d/%d]", self._done, self._steps)
+        if self._done == self._steps:
+            run_context.request_stop()
 
 
 def _with_all_local_variables(scaffold: Any) -> Any:

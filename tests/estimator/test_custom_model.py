@@ -55,6 +55,16 @@ class Hook(tf.compat.v1.train.SessionRunHook):
         self.told.append(f"{self.name} end")
 
 
+class Log(tf.compat.v1.train.SessionRunHook):
+    """Logs a line after every step."""
+
+    def __init__(self, line: str) -> None:
+        self.line = line
+
+    def after_run(self, run_context: Any, run_values: Any) -> None:
+        tf.get_logger().info(self.line)
+
+
 def test_hooks_of_the_spec_are_told_in_their_mode_and_in_the_order_of_the_original(tmp_path: Path) -> None:
     told: list[str] = []
 
@@ -88,13 +98,6 @@ def test_hooks_of_the_spec_are_told_in_their_mode_and_in_the_order_of_the_origin
 def test_the_loss_is_logged_between_the_hooks_of_the_caller_and_those_of_the_spec(
     tmp_path: Path, info_log: pytest.LogCaptureFixture
 ) -> None:
-    class Log(tf.compat.v1.train.SessionRunHook):
-        def __init__(self, name: str) -> None:
-            self.name = name
-
-        def after_run(self, run_context: Any, run_values: Any) -> None:
-            tf.get_logger().info(self.name)
-
     estimator = make(tmp_path, lambda mode, weight: {"training_hooks": [Log("of the spec")]})
 
     estimator.train(linear_input_fn, hooks=[Log("of the caller")], steps=1)
@@ -102,6 +105,21 @@ def test_the_loss_is_logged_between_the_hooks_of_the_caller_and_those_of_the_spe
     lines = [record.getMessage() for record in info_log.records]
     caller, spec = lines.index("of the caller"), lines.index("of the spec")
     assert [line.split(" = ")[0] for line in lines[caller + 1 : spec]] == ["loss"]
+
+
+def test_the_steps_of_an_evaluation_are_logged_between_the_hooks_of_the_caller_and_those_of_the_spec(
+    tmp_path: Path, info_log: pytest.LogCaptureFixture
+) -> None:
+    estimator = make(tmp_path, lambda mode, weight: {"evaluation_hooks": [Log("of the spec")]})
+
+    estimator.evaluate(linear_input_fn, hooks=[Log("of the caller")], steps=2)
+
+    lines = [record.getMessage() for record in info_log.records]
+    first = lines.index("of the caller")
+    assert lines[first : first + 6] == [
+        *("of the caller", "Evaluation [1/2]", "of the spec"),
+        *("of the caller", "Evaluation [2/2]", "of the spec"),
+    ]
 
 
 def test_a_seed_draws_the_initial_values_that_it_drew_in_the_original(tmp_path: Path) -> None:
