@@ -142,7 +142,7 @@ class Evaluation:
         return results
 
 
-class _StepsHook(_v1.train.SessionRunHook):
+class _StepsHook(tf.compat.v1.train.SessionRunHook):
     """Counts the steps of an evaluation, in the log, and ends it after the last one.
 
     Args:
