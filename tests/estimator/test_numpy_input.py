@@ -110,3 +110,23 @@ def test_the_order_has_to_be_decided_on(shuffle: Any) -> None:
 def test_arrays_that_do_not_fit_are_refused(x: Any, y: Any, error: type[Exception], message: str) -> None:
     with pytest.raises(error, match=message):
         numpy_input_fn(x, y, shuffle=True)()
+
+
+def test_an_input_fn_of_the_users_may_take_features_and_labels_apart(tmp_path: Path) -> None:
+    def input_fn() -> Any:
+        features, labels = numpy_input_fn({"a": A}, Y, batch_size=2, shuffle=False)()
+        return {"a": tf.cast(features["a"], tf.float32) * 2}, labels
+
+    estimator = tfe.BaselineRegressor(str(tmp_path))
+    estimator.train(input_fn)
+    metrics = estimator.evaluate(input_fn)
+    predictions = list(estimator.predict(input_fn))
+
+    assert metrics["global_step"] == 3
+    assert metrics["label/mean"] == 20.0
+    assert len(predictions) == 5
+
+
+def test_features_without_labels_are_not_taken_apart_in_a_graph() -> None:
+    with tf.Graph().as_default(), pytest.raises(RuntimeError, match="only supports Python-style iteration in eager"):
+        iter(numpy_input_fn({"a": A, "b": B}, shuffle=False)())

@@ -25,7 +25,8 @@ def numpy_input_fn(
 ) -> Callable[[], tf.data.Dataset]:
     """An input_fn that reads arrays; a re-creation of tf.compat.v1.estimator.inputs.numpy_input_fn.
 
-    The input_fn returns a dataset, where the original returns tensors that a queue fills.
+    The input_fn returns a dataset, where the original returns tensors that a queue fills. In a graph the dataset can be
+    taken apart into tensors all the same: `features, labels = input_fn()`.
 
     Args:
         x: The features: an array `[rows, ...]`, or a dict of them by name.

@@ -23,7 +23,8 @@ def pandas_input_fn(
 ) -> Callable[[], tf.data.Dataset]:
     """An input_fn that reads a pandas DataFrame; a re-creation of tf.compat.v1.estimator.inputs.pandas_input_fn.
 
-    The input_fn returns a dataset, where the original returns tensors that a queue fills.
+    The input_fn returns a dataset, where the original returns tensors that a queue fills. In a graph the dataset can be
+    taken apart into tensors all the same: `features, labels = input_fn()`.
 
     Args:
         x: The features: a DataFrame, which is copied.

@@ -40,7 +40,8 @@ def batches_of_rows(
         num_threads: Each reads num_epochs epochs, as in the original; one after the other here.
 
     Returns:
-        A dataset of the same structure, with tensors `[batch, ...]`.
+        A dataset of the same structure, with tensors `[batch, ...]`. In a graph, one of pairs can also be taken apart
+        into the tensors of a pair: `features, labels = dataset`.
     """
     columns = [_column(array) for array in tf.nest.flatten(arrays)]
     count = columns[0].shape[0]
@@ -65,7 +66,32 @@ def batches_of_rows(
     dataset = dataset.repeat(None if num_epochs is None else num_epochs * num_threads)
     # Without an end no batch is short: nothing is dropped, and the graph knows the size of its batches.
     dataset = dataset.batch(batch_size, drop_remainder=num_epochs is None)
-    return dataset.map(read).prefetch(max(1, queue_capacity // batch_size))
+    return _Batches(dataset.map(read).prefetch(max(1, queue_capacity // batch_size)))
+
+
+class _Batches(tf.data.Dataset):
+    """A dataset for scripts that expect tensors: the original returns a pair of them, which scripts take apart."""
+
+    def __init__(self, dataset: Any) -> None:
+        self._dataset = dataset
+        super().__init__(dataset._variant_tensor)  # noqa: SLF001 - a dataset has no public name for what it is
+
+    @property
+    def element_spec(self) -> Any:
+        """Structure, types and shapes of a batch."""
+        return self._dataset.element_spec
+
+    def __iter__(self) -> Any:
+        """The batches; in a graph, where no dataset can be iterated, the features and labels of the next one."""
+        if tf.executing_eagerly() or tf.inside_function() or not isinstance(self.element_spec, tuple):
+            return super().__iter__()
+        iterator = tf.compat.v1.data.make_initializable_iterator(self)
+        # Every session runs these once its variables are there.
+        tf.compat.v1.add_to_collection(tf.compat.v1.GraphKeys.TABLE_INITIALIZERS, iterator.initializer)
+        return iter(iterator.get_next())
+
+    def _inputs(self) -> list[Any]:
+        return [self._dataset]
 
 
 def _column(array: Any) -> Any:
