@@ -38,7 +38,7 @@ class EventFile:
     def __exit__(self, *_: object) -> None:
         cache = _v1.summary.FileWriterCache
         with cache._lock:  # noqa: SLF001
-            del cache._cache[self._directory]  # noqa: SLF001
+            cache._cache.pop(self._directory, None)  # noqa: SLF001 - a user may have cleared it
             if self._before is not None:
                 cache._cache[self._directory] = self._before  # noqa: SLF001
         self.writer.close()

@@ -4,6 +4,7 @@ What a step runs is imported once more, as the body of a loop in the graph. The 
 of the input are those of the step itself.
 """
 
+import math
 import re
 from collections.abc import Iterable
 from typing import Any, NamedTuple
@@ -31,6 +32,10 @@ _ALLOWED = re.compile(
 
 A random one does not: it would have a generator of its own, so that its numbers depended on which steps are fused.
 """
+
+
+_MOST_BYTES = 2**25
+"""Of a step, with its constants, that is copied: a large one would need its memory several times over."""
 
 
 class Fused(NamedTuple):
@@ -64,7 +69,8 @@ class FusedSteps:
         graph = session.graph
         graph._unsafe_unfinalize()  # noqa: SLF001 - nothing that a user could have seen is changed
         try:
-            with graph.as_default(), tf.name_scope("fused_steps"):
+            # A device function has placed the operations of the step; the copies stay where those are.
+            with graph.as_default(), tf.device(None), tf.name_scope("fused_steps"):
                 self._build(_step_of(graph, [train_op, loss, step]), train_op, loss, step)
         finally:
             graph.finalize()
@@ -72,10 +78,11 @@ class FusedSteps:
 
     @staticmethod
     def is_possible(session: Any, *, train_op: Any, loss: Any, step: Any) -> bool:
-        """Whether the graph allows it: its step has no control flow of TensorFlow 1, and no state of its own."""
-        return bool(loss.dtype.is_floating) and _is_movable(_step_of(session.graph, [train_op, loss, step]))
+        """Whether the graph allows it: its step is small, and has no control flow of TensorFlow 1 and no state."""
+        step_def = _step_of(session.graph, [train_op, loss, step])
+        return bool(loss.dtype.is_floating) and step_def.ByteSize() <= _MOST_BYTES and _is_movable(step_def)
 
-    def run(self, step: int, *, stride: int, due: int, max_runs: int) -> Fused:
+    def run(self, step: int, *, stride: int, due: int, max_runs: int, max_secs: float = math.inf) -> Fused:
         """Runs steps up to the one before `due`, or until the loss is not a number.
 
         Args:
@@ -83,11 +90,12 @@ class FusedSteps:
             stride: By how much a run may increase it.
             due: The step to stop before.
             max_runs: How many runs at most.
+            max_secs: Seconds after which no more runs begin: the input, for one, may become slower at any time.
 
         Raises:
             tf.errors.OutOfRangeError: The input ended; see `progress`.
         """
-        feeds = (np.int64(step), np.int64(stride), np.int64(due), np.int64(max_runs))
+        feeds = (np.int64(step), np.int64(stride), np.int64(due), np.int64(max_runs), np.float64(max_secs))
         runs, loss, reached, before = self._session._do_call(self._named, feeds)  # noqa: SLF001 - as Session.run
         return Fused(int(runs), loss, int(reached), int(reached - before))
 
@@ -101,14 +109,18 @@ class FusedSteps:
         handles = [graph.get_operation_by_name(node.name).outputs[0] for node in step_def.node if _is_handle(node)]
         moved = _without(step_def, {handle.op.name for handle in handles})
         feeds = [_v1.placeholder(tf.int64, [], name=name) for name in ("step", "stride", "due", "max_runs")]
-        first_step, stride, due, max_runs = feeds
+        feeds.append(_v1.placeholder(tf.float64, [], name="max_secs"))
+        first_step, stride, due, max_runs, max_secs = feeds
+        start_secs = tf.timestamp()
         runs_done, last_loss = _cell(tf.int64, "runs"), _cell(loss.dtype, "loss")
         with tf.control_dependencies([tf.raw_ops.AssignVariableOp(resource=runs_done, value=tf.zeros([], tf.int64))]):
             first_step = tf.identity(first_step)
 
         def goes_on(runs: Any, previous_loss: Any, reached: Any, before: Any) -> Any:
             fits = reached + tf.maximum(reached - before, stride) < due
-            return fits & (runs < max_runs) & ~tf.math.is_nan(previous_loss)
+            with tf.control_dependencies([runs]):  # now, and not when the loop began
+                is_time = (runs < 1) | (tf.timestamp() - start_secs < max_secs)
+            return fits & (runs < max_runs) & is_time & ~tf.math.is_nan(previous_loss)
 
         def body(runs: Any, previous_loss: Any, reached: Any, before: Any) -> Any:  # noqa: ARG001 - see `goes_on`
             inner = {handle.name: _v1.get_default_graph().capture(handle) for handle in handles}
@@ -183,7 +195,9 @@ def _without(graph_def: Any, names: Iterable[str]) -> Any:
 
 def _is_handle(node: Any) -> bool:
     """Whether a node makes a resource, such as a variable, a table or an iterator."""
-    outputs = op_def_registry.get(node.op).output_arg
+    if (op_def := op_def_registry.get(node.op)) is None:  # a function, called by its name
+        return False
+    outputs = op_def.output_arg
     return not node.input and len(outputs) == 1 and outputs[0].type == tf.resource.as_datatype_enum
 
 

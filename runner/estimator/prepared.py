@@ -127,7 +127,7 @@ def _key(fetches: Any) -> Any:
         return id(fetches)
     if type(fetches) in (list, tuple):
         return _keys(type(fetches), fetches)
-    if type(fetches) is dict:
+    if type(fetches) is dict and all(isinstance(name, str) for name in fetches):  # tf.nest sorts the names
         return _keys(tuple(fetches), fetches.values())
     return None
 

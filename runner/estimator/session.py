@@ -126,7 +126,12 @@ class HookedSession:
             results = self.session.run(wanted, feed_dict=feeds, options=options, run_metadata=metadata)
         else:
             results = self._prepared.run(wanted)
-        values = dict(zip(requests, results[1], strict=True))
+        # None for a hook that fetched nothing, such as one that feeds only.
+        values = {
+            hook: value
+            for (hook, args), value in zip(requests.items(), results[1], strict=True)
+            if args.fetches is not None
+        }
         for hook in self._hooks:
             run_values = _v1.train.SessionRunValues(values.get(hook), options=options, run_metadata=metadata)
             hook.after_run(context, run_values)
@@ -158,18 +163,21 @@ class HookedSession:
 
     def _close(self) -> None:
         self._coordinator.request_stop()
-        # What a thread of the input raised was raised by the run that waited for it.
-        with contextlib.suppress(*_END_OF_INPUT, tf.errors.CancelledError):
-            self._coordinator.join(stop_grace_period_secs=_STOP_GRACE_SECS, ignore_live_threads=True)
-        self.session.close()
+        try:
+            # What a thread of the input raised was raised by the run that waited for it.
+            with contextlib.suppress(*_END_OF_INPUT, tf.errors.CancelledError):
+                self._coordinator.join(stop_grace_period_secs=_STOP_GRACE_SECS, ignore_live_threads=True)
+        finally:
+            self.session.close()
 
 
 def _next_due(hook: Any, step: int) -> float:
     if isinstance(hook, StepHook):
         return hook.next_due(step)
     base = _v1.train.SessionRunHook
-    overrides = type(hook).before_run is not base.before_run or type(hook).after_run is not base.after_run
-    return step + 1 if overrides else math.inf
+    # Looked up in the hook itself, which may have functions of its own, as a mock has.
+    own = [getattr(method, "__func__", None) for method in (hook.before_run, hook.after_run)]
+    return math.inf if own == [base.before_run, base.after_run] else step + 1
 
 
 def _merge_feeds(feeds: dict[Any, Any], more: dict[Any, Any]) -> None:

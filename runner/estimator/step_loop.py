@@ -1,6 +1,7 @@
 """StepLoop: a training from its first step to its last, through the hooks only where one has something to do."""
 
 import time
+from collections.abc import Callable
 from typing import Any
 
 import tensorflow as tf
@@ -30,10 +31,20 @@ class StepLoop:
         train_op: Operation or tensor that is one step.
         loss: Scalar, of the same run.
         step: int64 scalar, the global_step that the same run reached.
+        clock: Monotonic seconds.
     """
 
-    def __init__(self, session: HookedSession, *, train_op: Any, loss: Any, step: Any) -> None:
+    def __init__(
+        self,
+        session: HookedSession,
+        *,
+        train_op: Any,
+        loss: Any,
+        step: Any,
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> None:
         self._session = session
+        self._clock = clock
         self._fetches = {"train_op": train_op, "loss": loss, "step": step}
         self._single: PreparedRun | None = None
         self._fused: FusedSteps | None = None
@@ -60,13 +71,13 @@ class StepLoop:
         """Runs all steps after this one that no hook waits for."""
         session = self._session
         while not session.should_stop() and step + self._stride < (due := session.next_due(step)):
-            start, runs = time.perf_counter(), self._runs
+            start, runs = self._clock(), self._runs
             step = self._run_fused(self._fused, step, due) if self._fused else self._run_single(step, due)
-            self._secs_per_run = (time.perf_counter() - start) / (self._runs - runs)
+            self._secs_per_run = (self._clock() - start) / (self._runs - runs)
             self._settle()
 
     def _run_single(self, step: int, due: float) -> int:
-        """Runs steps before the one that is due, one by one, for a short time.
+        """Runs steps before the one that is due, one by one: at least one, and more for a short time.
 
         Returns:
             The global_step reached.
@@ -74,10 +85,11 @@ class StepLoop:
         if self._single is None:
             fetches = [self._fetches[name] for name in ("loss", "step", "train_op")]
             self._single = PreparedRun(self._session.session, fetches)
-        deadline = time.perf_counter() + _BURST_SECS
+        deadline = self._clock() + _BURST_SECS
         runs = 0
         try:
-            while step + self._stride < due and time.perf_counter() < deadline:
+            # A process that is suspended may find its time over before the first run.
+            while step + self._stride < due and (runs == 0 or self._clock() < deadline):
                 self._loss, reached, *_ = self._single()
                 runs += 1
                 # A model_fn may count more than one step in a run, or none in some runs.
@@ -93,7 +105,7 @@ class StepLoop:
         max_runs = max(1, int(_BURST_SECS / self._secs_per_run))
         last = int(min(due, step + self._stride * (max_runs + 1)))
         try:
-            done = fused.run(step, stride=self._stride, due=last, max_runs=max_runs)
+            done = fused.run(step, stride=self._stride, due=last, max_runs=max_runs, max_secs=_BURST_SECS)
         except tf.errors.OutOfRangeError:
             runs, loss = fused.progress()
             self._loss = loss if runs else self._loss

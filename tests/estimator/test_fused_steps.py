@@ -1,5 +1,6 @@
 """Many steps in one call do what as many calls do."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 import tensorflow as tf
 import tf_keras
+from tensorflow.python.framework.function import Defun
 
 from runner.estimator.fused_steps import FusedSteps
 
@@ -24,13 +26,18 @@ def squares(target: Any) -> Any:
 
 @contextmanager
 def training(
-    make_loss: Loss = squares, *, targets: list[float] | None = None, epochs: int | None = None, strides: int = 1
+    make_loss: Loss = squares,
+    *,
+    targets: list[float] | None = None,
+    make_dataset: Callable[[], tf.data.Dataset] | None = None,
+    epochs: int | None = None,
+    strides: int = 1,
 ) -> Iterator[tuple[Any, dict[str, Any]]]:
     """A session over a small model, and its fetches."""
     with tf.Graph().as_default():
         global_step = _v1.train.create_global_step()
         iterator = _v1.data.make_initializable_iterator(
-            tf.data.Dataset.from_tensor_slices(targets or TARGETS).repeat(epochs)
+            (make_dataset() if make_dataset else tf.data.Dataset.from_tensor_slices(targets or TARGETS)).repeat(epochs)
         )
         loss = make_loss(iterator.get_next())
         train_op = _v1.train.AdamOptimizer(0.1).minimize(loss, global_step)
@@ -82,6 +89,25 @@ def test_a_call_ends_after_its_runs() -> None:
         done = FusedSteps(session, **fetches).run(0, stride=1, due=10**9, max_runs=7)
 
     assert (done.runs, done.step) == (7, 7)
+
+
+def test_a_call_ends_in_time_if_the_input_becomes_slow() -> None:
+    def generate() -> Iterator[float]:
+        yield from [1.0] * 50
+        while True:
+            time.sleep(0.02)  # what the input is slow by
+            yield 2.0
+
+    def slow() -> tf.data.Dataset:
+        return tf.data.Dataset.from_generator(generate, output_signature=tf.TensorSpec([]))
+
+    with training(make_dataset=slow) as (session, fetches):
+        fused = FusedSteps(session, **fetches)
+        done = fused.run(0, stride=1, due=10**9, max_runs=500, max_secs=0.1)
+        late = fused.run(done.step, stride=1, due=10**9, max_runs=500, max_secs=0.0)
+
+    assert 1 <= done.runs < 60
+    assert late.runs == 1
 
 
 def test_runs_that_count_two_steps_end_before_the_one_that_is_due() -> None:
@@ -155,6 +181,40 @@ def test_tables_conditions_loops_and_functions_are_shared_with_the_step() -> Non
     assert done.loss == losses[-1]
 
 
+def test_a_function_that_is_called_by_its_name_is_shared_with_the_step() -> None:
+    @Defun(tf.float32)
+    def double(x: Any) -> Any:
+        return x * 2.0
+
+    def doubled(target: Any) -> Any:
+        return squares(tf.ensure_shape(double(target), []))
+
+    with training(doubled) as (session, fetches):
+        losses = [session.run(fetches)["loss"] for _ in range(6)]
+
+    with training(doubled) as (session, fetches):
+        done = FusedSteps(session, **fetches).run(0, stride=1, due=7, max_runs=100)
+
+    assert done.loss == losses[-1]
+
+
+def test_a_device_function_is_not_asked_about_the_copies() -> None:
+    asked = []
+
+    def device_of(operation: Any) -> str:
+        asked.append(operation.name)
+        return str(operation.device)
+
+    with training() as (session, fetches), session.graph.device(device_of):
+        FusedSteps(session, **fetches)
+
+    assert asked == []
+
+
+def with_a_large_constant(target: Any) -> Any:
+    return squares(tf.constant(np.arange(2**24, dtype=np.float32))[tf.cast(target, tf.int32)])
+
+
 def with_dropout(target: Any) -> Any:
     return squares(tf.reduce_sum(tf.nn.dropout(tf.fill([4], target), rate=0.5)))
 
@@ -176,6 +236,11 @@ def with_a_queue(target: Any) -> Any:
 @pytest.mark.parametrize("make_loss", [with_dropout, with_dropout_in_a_function, with_python, with_a_queue])
 def test_a_step_with_a_state_of_its_own_is_not_fused(make_loss: Loss) -> None:
     with training(make_loss) as (session, fetches):
+        assert not FusedSteps.is_possible(session, **fetches)
+
+
+def test_a_step_with_a_large_constant_is_not_fused() -> None:
+    with training(with_a_large_constant) as (session, fetches):
         assert not FusedSteps.is_possible(session, **fetches)
 
 

@@ -5,6 +5,7 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import tensorflow as tf
@@ -275,3 +276,53 @@ def test_a_checkpoint_hook_of_the_model_fn_tells_each_listener_once(tmp_path: Pa
     estimator.train(linear_input_fn, saving_listeners=[listener])
 
     assert listener.saved == tuple(steps_of(tmp_path)) == (0, 6, 10)
+
+
+def test_a_hook_that_fetches_nothing_gets_none(tmp_path: Path) -> None:
+    results = []
+
+    class Feeding(tfe.FeedFnHook):
+        def after_run(self, run_context: Any, run_values: Any) -> None:
+            results.append(run_values.results)
+
+    train(tmp_path, Feeding(lambda: {"scale:0": 1.0}), steps=2)
+
+    assert results == [None, None]
+
+
+def test_a_hook_with_functions_of_its_own_is_told_of_each_run(tmp_path: Path) -> None:
+    patched, mocked = tfe.SessionRunHook(), mock.Mock(spec=tfe.SessionRunHook)
+    patched.after_run = mock.Mock()
+    mocked.before_run.return_value = None
+
+    train(tmp_path, patched, mocked)
+
+    assert patched.after_run.call_count == mocked.after_run.call_count == 10
+
+
+def test_keys_of_fetches_need_no_order(tmp_path: Path) -> None:
+    seen = []
+
+    class Both(tfe.SessionRunHook):
+        def before_run(self, run_context: Any) -> Any:
+            loss = tf.compat.v1.get_collection(tf.compat.v1.GraphKeys.LOSSES)[0]
+            return tfe.SessionRunArgs({1: loss, "loss": loss})
+
+        def after_run(self, run_context: Any, run_values: Any) -> None:
+            seen.append(run_values.results)
+
+    estimator = tfe.Estimator(model_fn, str(tmp_path), params={})
+    estimator.train(lambda: linear_input_fn().repeat(4), hooks=[Both()])
+
+    assert len(seen) == 40
+    assert all(values[1] == values["loss"] for values in seen)
+
+
+def test_a_hook_may_close_the_event_writers(tmp_path: Path) -> None:
+    class Closing(tfe.SessionRunHook):
+        def end(self, session: Any) -> None:
+            tf.compat.v1.summary.FileWriterCache.clear()
+
+    train(tmp_path, Closing())
+
+    assert steps_of(tmp_path) == [1, 10]

@@ -1,5 +1,6 @@
 """Steps that no hook waits for pass none, and nobody can tell from what is logged, written or raised."""
 
+import itertools
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,11 @@ import pytest
 import tensorflow as tf
 
 from runner import estimator as tfe
+from runner.estimator.hooks.training_hooks import StopHook
+from runner.estimator.session import HookedSession
+from runner.estimator.step_loop import StepLoop
 from tests.estimator.data import classifier, linear_model_fn, steps_of, train_input_fn
+from tests.estimator.test_fused_steps import training
 
 _v1 = tf.compat.v1
 
@@ -146,3 +151,33 @@ def test_a_long_training_leaves_the_same_graphs_as_a_short_one(tmp_path: Path) -
         for name in ("short/model.ckpt-2.meta", "long/model.ckpt-2000.meta")
     ]
     assert len(metas[0].graph_def.node) == len(metas[1].graph_def.node)
+
+
+def test_a_process_that_was_suspended_goes_on() -> None:
+    clock = itertools.count(step=3600.0).__next__
+
+    with training() as (session, fetches):
+        last = _v1.train.FinalOpsHook(_v1.train.get_global_step())
+        hooked = HookedSession(session, [StopHook(fetches["step"], steps=None, max_steps=60), last])
+
+        StepLoop(hooked, **fetches, clock=clock).run()
+
+    assert last.final_ops_values == 60
+
+
+def test_a_hook_derived_from_one_that_knows_ahead_is_told_of_each_run(tmp_path: Path) -> None:
+    runs = []
+
+    class Counting(tfe.experimental.InMemoryEvaluatorHook):
+        def after_run(self, run_context: Any, run_values: Any) -> None:
+            super().after_run(run_context, run_values)
+            runs.append(run_values.results)
+
+    def input_fn() -> tf.data.Dataset:
+        return tf.data.Dataset.from_tensors(({"x": [1.0]}, [2.0])).repeat(60)
+
+    estimator = tfe.Estimator(linear_model_fn, str(tmp_path), params={})
+
+    estimator.train(input_fn, hooks=[Counting(estimator, input_fn, steps=1)])
+
+    assert len(runs) == 60

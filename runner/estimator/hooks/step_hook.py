@@ -12,8 +12,14 @@ class StepHook(tf.compat.v1.train.SessionRunHook):
     """A SessionRunHook that need not be told of every run.
 
     The runs between those at which any hook has something to do pass no hook at all, which makes them several times as
-    quick. A hook that is no StepHook, and has a `before_run` or `after_run`, is told of every run.
+    quick. A hook that is no StepHook, and has a `before_run` or `after_run`, is told of every run; so is one of a
+    subclass that overrides these and not `next_due`, since what that says is known to suffice the base only.
     """
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "next_due" not in vars(cls) and vars(cls).keys() & {"before_run", "after_run"}:
+            cls.next_due = cls._every_run  # type: ignore[method-assign]
 
     def next_due(self, step: int) -> float:
         """The first step after `step` that this hook has to be told of.
@@ -29,6 +35,9 @@ class StepHook(tf.compat.v1.train.SessionRunHook):
         """
         del step
         return math.inf
+
+    def _every_run(self, step: int) -> float:
+        return step + 1
 
     def passed_over(self, runs: int, step: int, loss: Any) -> None:
         """Called after runs that this hook was not told of.
