@@ -16,6 +16,8 @@ ROOT = Path(__file__).parent.parent
 API: dict[str, dict[str, Any]] = json.loads((ROOT / "fixtures" / "api.json").read_text())
 """By name, as recorded of TensorFlow 2.15: parameters as [name] or [name, default], for methods without self."""
 
+TESTS = [path.read_text() for path in sorted(ROOT.rglob("test_*.py")) if path.name != "test_api.py"]
+
 NAMESPACES = {"tf.estimator": tfe, "tf.compat.v1.estimator": v1}
 DOCUMENTED = (ROOT.parent / "docs" / "estimator.md").read_text().partition("### Names\n")[2].partition("\n#")[0]
 EXCEPTIONS = re.findall(r"^\| `([^`]+)` \|", DOCUMENTED, flags=re.MULTILINE)
@@ -92,6 +94,13 @@ def differences_of_members(symbol: Any, recorded: dict[str, Any]) -> Iterator[st
 @pytest.mark.parametrize("name", [name for name in API if not is_exception(name)])
 def test_a_name_of_the_original_is_there_with_its_signature(name: str) -> None:
     assert differences(name) == []
+
+
+@pytest.mark.parametrize("name", [name for name in API if not is_exception(name)])
+def test_a_name_of_the_original_has_a_test_or_a_recorded_schema(name: str) -> None:
+    word = re.compile(rf"\b{name.rpartition('.')[2]}(_\w+)?\b")  # entries of the schema have a suffix
+
+    assert any(word.search(text) for text in TESTS)
 
 
 def test_every_documented_exception_is_one() -> None:

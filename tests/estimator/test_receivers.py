@@ -174,3 +174,13 @@ def test_named_features_and_labels_are_fed_by_name() -> None:
 def test_a_feature_and_a_label_of_one_name_are_refused(features: Any, labels: Any) -> None:
     with pytest.raises(ValueError, match="Features and labels must have distinct keys"):
         experimental.build_raw_supervised_input_receiver_fn(features, labels)
+
+
+def test_an_eval_output_names_its_parts_in_a_signature(graph: tf.Graph) -> None:
+    value, update = tf.compat.v1.metrics.mean(tf.constant([1.0, 3.0]))
+    output = export.EvalOutput(tf.constant(2.0), {"y": tf.constant([1.0])}, {"mean": (value, update)})
+
+    signature = output.as_signature_def({"x": tf.compat.v1.placeholder(tf.float32, [None])})
+
+    assert sorted(signature.outputs) == ["loss", "metrics/mean/update_op", "metrics/mean/value", "predictions/y"]
+    assert signature.method_name == "tensorflow/supervised/eval"
