@@ -86,10 +86,11 @@ class StepLoop:
             fetches = [self._fetches[name] for name in ("loss", "step", "train_op")]
             self._single = PreparedRun(self._session.session, fetches)
         deadline = self._clock() + _BURST_SECS
+        max_runs = _max_runs(step, due)
         runs = 0
         try:
             # A process that is suspended may find its time over before the first run.
-            while step + self._stride < due and (runs == 0 or self._clock() < deadline):
+            while step + self._stride < due and runs < max_runs and (runs == 0 or self._clock() < deadline):
                 self._loss, reached, *_ = self._single()
                 runs += 1
                 # A model_fn may count more than one step in a run, or none in some runs.
@@ -102,7 +103,7 @@ class StepLoop:
 
     def _run_fused(self, fused: FusedSteps, step: int, due: float) -> int:
         """The same, many in one call."""
-        max_runs = max(1, int(_BURST_SECS / self._secs_per_run))
+        max_runs = int(min(max(1, _BURST_SECS / self._secs_per_run), _max_runs(step, due)))
         last = int(min(due, step + self._stride * (max_runs + 1)))
         try:
             done = fused.run(step, stride=self._stride, due=last, max_runs=max_runs, max_secs=_BURST_SECS)
@@ -132,3 +133,11 @@ class StepLoop:
             and FusedSteps.is_possible(session, **self._fetches)
         ):
             self._fused = FusedSteps(session, **self._fetches)
+
+
+def _max_runs(step: int, due: float) -> float:
+    """After how many runs the hooks are asked again.
+
+    A run may leave the step as it is, where gradients are accumulated for one, and hooks may count runs.
+    """
+    return due - step - 1

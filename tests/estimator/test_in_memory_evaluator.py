@@ -38,6 +38,22 @@ def test_steps_that_pass_no_hook_are_counted(tmp_path: Path) -> None:
     assert list(scalars(tmp_path / "eval", "loss")) == [0, 100, 200, 250]
 
 
+def test_runs_are_counted_where_four_of_them_make_a_step(tmp_path: Path) -> None:
+    def accumulating_model_fn(features: Any, labels: Any, mode: str) -> tfe.EstimatorSpec:
+        spec = linear_model_fn(features, labels, mode, {})
+        runs = tf.compat.v1.get_variable("runs", [], tf.int64, tf.compat.v1.zeros_initializer(), trainable=False)
+        count = tf.compat.v1.assign_add(runs, 1)
+        step = tf.compat.v1.train.get_global_step()
+        return spec._replace(train_op=tf.compat.v1.assign(step, count // 4).op)
+
+    estimator = tfe.Estimator(accumulating_model_fn, str(tmp_path))
+    hook = tfe.experimental.InMemoryEvaluatorHook(estimator, linear_input_fn, steps=1, every_n_iter=100)
+
+    estimator.train(lambda: linear_input_fn().repeat(), hooks=[hook], max_steps=101)
+
+    assert list(scalars(tmp_path / "eval", "loss")) == [0, 25, 50, 75, 100, 101]
+
+
 def test_its_metrics_are_those_of_an_evaluation_of_the_checkpoint(tmp_path: Path) -> None:
     estimator = classifier(tmp_path)
     hook = tfe.experimental.InMemoryEvaluatorHook(estimator, eval_input_fn, name="memory", every_n_iter=1000)
