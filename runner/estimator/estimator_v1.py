@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from runner.estimator import estimator as current
+from runner.estimator.model_fn import ModeKeys
 
 __all__ = ["Estimator"]
 
@@ -32,21 +33,23 @@ class Estimator(current.Estimator):
             assets_extra: Files to copy, by their path under `assets.extra`.
             as_text: Whether to write the graph as text.
             checkpoint_path: Prefix of the checkpoint; None means the latest one.
-            strip_default_attrs: Without effect: attributes that have their default value are always left out, so that
-                an older TensorFlow can load the model.
+            strip_default_attrs: Whether attributes that have their default are left out, which older TensorFlow may
+                need; export_saved_model always does.
 
         Returns:
             The directory of the export, as bytes.
 
         Raises:
-            ValueError: There is no checkpoint.
+            ValueError: There is no checkpoint, or no receiver function.
         """
-        del strip_default_attrs
         _logger.warning("export_savedmodel is the older name of export_saved_model, and will not stay for ever.")
-        return self.export_saved_model(
+        if serving_input_receiver_fn is None:
+            raise ValueError("An input_receiver_fn must be defined.")
+        return self._export_all_saved_models(
             export_dir_base,
-            serving_input_receiver_fn,
-            assets_extra=assets_extra,
-            as_text=as_text,
-            checkpoint_path=checkpoint_path,
+            {ModeKeys.PREDICT: serving_input_receiver_fn},
+            assets_extra,
+            as_text,
+            checkpoint_path,
+            strip_default_attrs=strip_default_attrs,
         )

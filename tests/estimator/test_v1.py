@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from tensorflow.core.protobuf import saved_model_pb2
 
 from runner import estimator as tfe
 from runner.estimator import v1
@@ -149,7 +150,11 @@ def test_an_estimator_of_a_model_fn_exports_under_the_older_name(tmp_path: Path)
     estimator = v1.Estimator(model_fn, str(tmp_path / "model"))
     estimator.train(lambda: tf.data.Dataset.from_tensors({"x": [1.0]}), steps=1)
     receiver_fn = v1.export.build_raw_serving_input_receiver_fn({"x": tf.TensorSpec([None], tf.float32)})
-    path = estimator.export_savedmodel(str(tmp_path / "export"), receiver_fn, strip_default_attrs=True)
+    stripped = estimator.export_savedmodel(str(tmp_path / "export"), receiver_fn, strip_default_attrs=True)
+    whole = estimator.export_savedmodel(str(tmp_path / "export"), receiver_fn)
 
-    model = tf.saved_model.load(path.decode())
+    for path, is_stripped in ((stripped, True), (whole, False)):
+        (graph,) = saved_model_pb2.SavedModel.FromString(Path(path.decode(), "saved_model.pb").read_bytes()).meta_graphs
+        assert graph.meta_info_def.stripped_default_attrs is is_stripped
+    model = tf.saved_model.load(stripped.decode())
     assert model.signatures["serving_default"](x=tf.constant([2.0]))["y"].numpy().tolist() == [2.0]
