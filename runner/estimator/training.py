@@ -91,6 +91,8 @@ class Training:
     def _run_graph(self, replicas: Replicas) -> float | None:
         batch = self._batch(replicas)
         spec, loss = self._spec(replicas, batch)
+        if batch.initializer is not None:
+            read_ahead(batch.initializer)
         # The other tasks of a cluster restore what the chief starts from.
         if self.warm_start_settings is not None and replicas.is_chief and latest_checkpoint(self.model_dir) is None:
             warm_start(self.warm_start_settings)
@@ -132,8 +134,7 @@ class Training:
                 config=self.config,
                 input_context=replicas.input_context(),
             )
-            result = result if takes_input_context(self.input_fn) else replicas.shard(result)
-            return make_batch(read_ahead(result) if isinstance(result, tf.data.Dataset) else result)
+            return make_batch(result if takes_input_context(self.input_fn) else replicas.shard(result))
 
     def _spec(self, replicas: Replicas, batch: Batch) -> tuple[EstimatorSpec, Any]:
         """What model_fn made of the batch, and the loss to show: its mean over the replicas."""

@@ -20,11 +20,13 @@ class Batch(NamedTuple):
         features: What model_fn gets as features.
         labels: What it gets as labels; None if there are none.
         hooks: Hooks that the input needs.
+        initializer: The operation that begins the iterator of a dataset; None for other inputs.
     """
 
     features: Any
     labels: Any
     hooks: list[Any]
+    initializer: Any = None
 
 
 def call_input_fn(input_fn: Callable[..., Any], **available: Any) -> Any:
@@ -49,7 +51,7 @@ def make_batch(result: Any) -> Batch:
     if not isinstance(result, tf.data.Dataset):
         return Batch(*_features_and_labels(result), hooks=[])
     iterator = _v1.data.make_initializable_iterator(result)
-    return Batch(*_features_and_labels(iterator.get_next()), hooks=[IteratorHook(iterator.initializer)])
+    return Batch(*_features_and_labels(iterator.get_next()), [IteratorHook(iterator.initializer)], iterator.initializer)
 
 
 def _features_and_labels(result: Any) -> tuple[Any, Any]:
