@@ -59,10 +59,12 @@ class PreparedRun:
     Args:
         session: An open tf.compat.v1.Session.
         fetches: Tensors and operations, in lists, tuples and dicts.
+        clock: Monotonic seconds.
     """
 
-    def __init__(self, session: Any, fetches: Any) -> None:
+    def __init__(self, session: Any, fetches: Any, *, clock: Callable[[], float] = time.perf_counter) -> None:
         self._session = session
+        self._clock = clock
         self._fetches = fetches
         leaves = {leaf.name: leaf for leaf in tf.nest.flatten(fetches)}
         self._targets = [name for name, leaf in leaves.items() if isinstance(leaf, tf.Operation)]
@@ -101,12 +103,12 @@ class PreparedRun:
             self._in_caller = self._callable(in_caller=True)
             return self._in_caller()  # the first run of a callable takes longer
         is_in_caller = self._count % 2
-        start = time.perf_counter()
+        start = self._clock()
         values = (self._in_caller if is_in_caller else self._in_pool)()
-        self._times[is_in_caller].append(time.perf_counter() - start)
+        self._times[is_in_caller].append(self._clock() - start)
         if min(map(len, self._times)) == _TRIALS:
             in_pool, in_caller = map(median, self._times)
-            self._chosen = self._in_caller if in_caller < in_pool else self._in_pool
+            self._chosen = self._in_caller if in_caller <= in_pool else self._in_pool
         return values
 
     def _callable(self, *, in_caller: bool) -> Callable[[], list[Any]]:

@@ -84,7 +84,7 @@ class StepLoop:
         """
         if self._single is None:
             fetches = [self._fetches[name] for name in ("loss", "step", "train_op")]
-            self._single = PreparedRun(self._session.session, fetches)
+            self._single = PreparedRun(self._session.session, fetches, clock=self._clock)
         deadline = self._clock() + _BURST_SECS
         max_runs = _max_runs(step, due)
         runs = 0
@@ -120,6 +120,11 @@ class StepLoop:
         self._runs += runs
         if runs:
             self._session.pass_over(runs, step, self._loss)
+
+    @property
+    def is_fused(self) -> bool:
+        """Whether it has gone over to many steps a call."""
+        return self._fused is not None
 
     def _settle(self) -> None:
         """Goes over to many steps a call, once, if that is worth it and possible."""

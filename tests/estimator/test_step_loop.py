@@ -165,6 +165,20 @@ def test_a_process_that_was_suspended_goes_on() -> None:
     assert last.final_ops_values == 60
 
 
+@pytest.mark.parametrize(("secs_per_look", "is_fused"), [(1e-6, True), (0.01, False)])
+def test_many_quick_steps_are_run_many_a_call_and_slow_ones_one_by_one(*, secs_per_look: float, is_fused: bool) -> None:
+    clock = itertools.count(step=secs_per_look).__next__
+
+    with training() as (session, fetches):
+        last = _v1.train.FinalOpsHook(_v1.train.get_global_step())
+        hooked = HookedSession(session, [StopHook(fetches["step"], steps=None, max_steps=2000), last])
+        loop = StepLoop(hooked, **fetches, clock=clock)
+        loop.run()
+
+    assert loop.is_fused == is_fused
+    assert last.final_ops_values == 2000
+
+
 def test_a_hook_derived_from_one_that_knows_ahead_is_told_of_each_run(tmp_path: Path) -> None:
     runs = []
 
