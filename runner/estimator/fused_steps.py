@@ -25,7 +25,7 @@ _COPIED_NAME = re.compile(rf"(\{{\{{function_node fused_steps[^}}]*\}}\}})?\{{\{
 _ALLOWED = re.compile(
     r"Assert|Print(V2)?|IteratorGetNext(Sync)?"
     r"|VarHandleOp|ReadVariableOp|VariableShape|VarIsInitializedOp|Assign(Add|Sub)?VariableOp"
-    r"|Resource(Gather(Nd)?|Scatter\w+|Apply\w+|SparseApply\w+|StridedSliceAssign)"
+    r"|Resource(Gather\w*|Scatter\w+|Apply\w+|SparseApply\w+|StridedSliceAssign)"
     r"|LookupTable(Find|Size)V2|(Stateful)?PartitionedCall|If|While|Case"
 )
 """Stateful operations that do the same in another place of the graph.
