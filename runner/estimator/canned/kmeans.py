@@ -1,6 +1,5 @@
 """KMeans: cluster centers found by Lloyd's algorithm, over the whole input or over mini-batches."""
 
-import time
 from collections.abc import Callable, Generator, Iterable
 from typing import Any, Final
 
@@ -18,9 +17,6 @@ from runner.estimator.run_config import RunConfig
 __all__ = ["KMeans"]
 
 _v1 = tf.compat.v1
-
-_POLL_SECS = 1.0
-"""How often a task that is not the chief looks whether the centers are chosen."""
 
 
 class KMeans(Estimator):
@@ -81,7 +77,7 @@ class KMeans(Estimator):
         self._distance_metric = distance_metric
         columns = list(feature_columns) if feature_columns else None
 
-        def model_fn(features: Any, mode: str, config: RunConfig) -> EstimatorSpec:
+        def model_fn(features: Any, mode: str) -> EstimatorSpec:
             algorithm = clustering_ops.KMeans(
                 inputs=_points(features, columns),
                 num_clusters=num_clusters,
@@ -92,7 +88,7 @@ class KMeans(Estimator):
                 random_seed=seed,
                 kmeans_plus_plus_num_retries=kmeans_plus_plus_num_retries,
             )
-            return _spec(algorithm, mode, is_chief=config.is_chief, relative_tolerance=relative_tolerance)
+            return _spec(algorithm, mode, relative_tolerance=relative_tolerance)
 
         super().__init__(model_fn=model_fn, model_dir=model_dir, config=config)
 
@@ -144,14 +140,14 @@ def _points(features: Any, columns: list[Any] | None) -> Any:
     return tf.concat([features[name] for name in sorted(features)], axis=1)
 
 
-def _spec(algorithm: Any, mode: str, *, is_chief: bool, relative_tolerance: float | None) -> EstimatorSpec:
+def _spec(algorithm: Any, mode: str, *, relative_tolerance: float | None) -> EstimatorSpec:
     # The algorithm takes shards of the input, of which there is one here: so do its lists.
     (distances,), (index,), losses, is_initialized, initialize, train = algorithm.training_graph()
     loss = tf.reduce_sum(losses)
     _v1.summary.scalar("loss/raw", loss)
     with tf.control_dependencies([train, _v1.assign_add(_v1.train.get_global_step(), 1)]):
         train_op = tf.identity(loss)
-    hooks: list[Any] = [_InitializationHook(initialize, is_initialized, is_chief=is_chief)]
+    hooks: list[Any] = [_InitializationHook(initialize, is_initialized)]
     if relative_tolerance is not None:
         hooks.append(_ToleranceHook(loss, relative_tolerance))
     return EstimatorSpec(
@@ -172,19 +168,15 @@ def _spec(algorithm: Any, mode: str, *, is_chief: bool, relative_tolerance: floa
 class _InitializationHook(tf.compat.v1.train.SessionRunHook):
     """Chooses the first centers, over as many batches as it takes, before the first step."""
 
-    def __init__(self, initialize: Any, is_initialized: Any, *, is_chief: bool) -> None:
+    def __init__(self, initialize: Any, is_initialized: Any) -> None:
         self._initialize = initialize
         self._is_initialized = is_initialized
-        self._is_chief = is_chief
 
     def after_create_session(self, session: Any, coord: Any) -> None:
-        """Runs the initialization; on a task that is not the chief, waits for it."""
+        """Runs the initialization until it is done."""
         del coord
         while not session.run(self._is_initialized):
-            if self._is_chief:
-                session.run(self._initialize)
-            else:
-                time.sleep(_POLL_SECS)
+            session.run(self._initialize)
 
 
 class _ToleranceHook(tf.compat.v1.train.SessionRunHook):
