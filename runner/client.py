@@ -19,7 +19,7 @@ from runner.jobs.state import LogLine
 from runner.jobs.status import JobStatus
 from runner.jobs.store import JobStore, in_use
 from runner.settings import Settings
-from runner.storage.directory import Directory, resolve_model_dir
+from runner.storage.urls import is_local, open_directory, resolve_model_dir
 
 __all__ = ["Client", "Job", "JobStatus"]
 
@@ -188,11 +188,11 @@ class Client:
         if holder := self._store.holder(spec.model_dir):
             raise in_use(spec.model_dir, holder)
         snapshot = _pack(spec, code_dir) if code_dir else None
-        directory = Directory(spec.model_dir)
+        directory = open_directory(spec.model_dir)
         directory.check_writable()
         if snapshot:
             spec = spec.model_copy(update={"code": snapshot.sha256})
-            if not directory.has(name := snapshot_name(snapshot.sha256)):
+            if directory.stat(name := snapshot_name(snapshot.sha256)) is None:
                 directory.write_bytes(name, snapshot.data)
         return Job(self._store, self._store.submit(spec).id, code=snapshot.contents if snapshot else None)
 
@@ -247,6 +247,8 @@ def _code_root(entry: str | Callable[..., Any], code_dir: str | os.PathLike[str]
 
 
 def _pack(spec: JobSpec, code_dir: Path) -> Snapshot:
+    if not is_local(spec.model_dir):
+        return pack(code_dir)
     model_dir = Path(spec.model_dir)
     if model_dir.resolve() == code_dir.resolve():
         raise ModelDirError(

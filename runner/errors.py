@@ -4,6 +4,7 @@ __all__ = [
     "CheckpointError",
     "CheckpointNotFoundError",
     "CodeSnapshotError",
+    "ConditionFailedError",
     "EntryError",
     "InvalidExperimentError",
     "JobCancelledError",
@@ -14,11 +15,16 @@ __all__ = [
     "LocalStackInUseError",
     "ModelDirError",
     "ModelDirInUseError",
+    "ObjectNotFoundError",
     "PeerLostError",
     "RedisUnavailableError",
     "RunnerError",
     "SettingsError",
     "StaleEpochError",
+    "StorageError",
+    "StoreAccessError",
+    "StoreFullError",
+    "StoreUnavailableError",
     "TrainerStartError",
     "WaitTimeoutError",
 ]
@@ -33,11 +39,35 @@ class SettingsError(RunnerError, ValueError):
 
 
 class ModelDirError(RunnerError, ValueError):
-    """A model_dir cannot be used: not a URL that fsspec knows, not supported, or not writable."""
+    """A model_dir cannot be used: not a URL that fsspec knows, its package not installed, or not writable."""
 
 
 class ModelDirInUseError(ModelDirError):
     """Another job that has not ended yet uses the model_dir."""
+
+
+class StorageError(RunnerError, OSError):
+    """A store did not do what it was asked for."""
+
+
+class ObjectNotFoundError(StorageError, FileNotFoundError):
+    """The store says that it has no object of that name."""
+
+
+class ConditionFailedError(StorageError, FileExistsError):
+    """An object is not, or no longer, as the condition of a request wants it; nothing was changed."""
+
+
+class StoreUnavailableError(StorageError, ConnectionError):
+    """A store does not answer, or only with transient errors, although it was asked again and again."""
+
+
+class StoreAccessError(StorageError, PermissionError):
+    """A store refuses a request for want of permission, or does not accept the credentials."""
+
+
+class StoreFullError(StorageError):
+    """A disk is full, or a quota used up."""
 
 
 class CheckpointError(RunnerError):

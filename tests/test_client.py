@@ -22,7 +22,7 @@ from runner.jobs.snapshot import snapshot_name, unpack
 from runner.jobs.state import Reason, State
 from runner.jobs.store import JobStore
 from runner.settings import Settings
-from runner.storage.directory import Directory
+from runner.storage.urls import open_directory
 
 # Submit
 
@@ -53,7 +53,7 @@ def test_the_code_lies_in_model_dir_under_its_hash(store: JobStore, job: Job, tm
     sha256 = store.job(job.id).spec.code
 
     assert sha256 is not None
-    data = Directory(str(tmp_path / "model")).read_bytes(snapshot_name(sha256))
+    data = open_directory(str(tmp_path / "model")).read_bytes(snapshot_name(sha256))
     assert (unpack(data, sha256, tmp_path / "cache") / "iris.py").is_file()
 
 
@@ -157,8 +157,8 @@ def _recursive() -> list[Any]:
         ({"max_failures": -1}, JobSpecError, "max_failures=-1"),
         ({"model_dir": ""}, ModelDirError, "model_dir=''"),
         ({"model_dir": None}, ModelDirError, "model_dir=None"),
-        ({"model_dir": "s3://bucket/iris"}, ModelDirError, "local disk"),
-        ({"model_dir": "nosuch://iris"}, ModelDirError, "fsspec knows no scheme"),
+        ({"model_dir": "gs://bucket/iris"}, ModelDirError, "gs:// is not installed"),
+        ({"model_dir": "nosuch://iris"}, ModelDirError, "fsspec knows no protocol"),
         ({"model_dir": "/dev/null/model"}, ModelDirError, "cannot be written"),
         ({"code_dir": "/nowhere"}, CodeSnapshotError, "not a directory"),
     ],
@@ -249,7 +249,7 @@ def test_a_model_dir_inside_the_code_directory_is_not_part_of_the_code(
     sha256 = store.job(job.id).spec.code
     assert sha256 is not None
     unpacked = unpack(
-        Directory(str(code_dir / "model")).read_bytes(snapshot_name(sha256)), sha256, code_dir.parent / "cache"
+        open_directory(str(code_dir / "model")).read_bytes(snapshot_name(sha256)), sha256, code_dir.parent / "cache"
     )
     assert [path.name for path in unpacked.iterdir()] == ["iris.py"]
 

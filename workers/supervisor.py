@@ -26,7 +26,7 @@ from runner.jobs.spec import JobSpec
 from runner.jobs.state import Beat, Claim, JobRecord, Outcome, OutcomeKind, Progress
 from runner.jobs.store import JobStore
 from runner.settings import Settings
-from runner.storage.directory import Directory
+from runner.storage.urls import open_directory
 from workers.logs import LogPump
 from workers.messages import Cluster, Report, TrainerTask
 from workers.ports import reserve_port
@@ -147,7 +147,7 @@ class Supervisor:
     def _code_dir(self, spec: JobSpec) -> Path | None:
         if spec.code is None:
             return None
-        data = Directory(spec.model_dir).read_bytes(snapshot_name(spec.code))
+        data = open_directory(spec.model_dir).read_bytes(snapshot_name(spec.code))
         return unpack(data, spec.code, self._cache_dir)
 
     def _claim(self, *, port: int, pid: int) -> bool:

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from runner.estimator.run_config import RunConfig, default_session_config
 from runner.estimator.signatures import argument_names
-from runner.storage.directory import resolve_model_dir
+from runner.storage.urls import resolve_model_dir
 
 __all__ = [
     "check_arguments",

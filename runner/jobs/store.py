@@ -58,7 +58,7 @@ from runner.jobs.state import (
 )
 from runner.jobs.wakes import WAKE_CHANNEL, Wakes
 from runner.settings import Settings
-from runner.storage.directory import real_path
+from runner.storage.urls import real_path
 
 __all__ = ["JobStore", "in_use"]
 
