@@ -1,8 +1,10 @@
 """The error tree. Every error of the project derives from RunnerError and from the builtin a caller would expect."""
 
 __all__ = [
+    "CheckpointDamagedError",
     "CheckpointError",
     "CheckpointNotFoundError",
+    "CheckpointPathError",
     "CodeSnapshotError",
     "ConditionFailedError",
     "EntryError",
@@ -76,6 +78,14 @@ class CheckpointError(RunnerError):
 
 class CheckpointNotFoundError(CheckpointError, FileNotFoundError):
     """No complete checkpoint answers the request."""
+
+
+class CheckpointPathError(CheckpointNotFoundError, ValueError):
+    """A path or URL that was given for a checkpoint is that of none."""
+
+
+class CheckpointDamagedError(CheckpointError, ValueError):
+    """The bytes of a checkpoint are not those that were written, or some of its files are not there."""
 
 
 class EntryError(RunnerError, ValueError):
