@@ -1,54 +1,16 @@
-"""Event files for TensorBoard: one writer for each run of train() and of evaluate()."""
+"""What the runs of train() and evaluate() write into their event files, besides summaries of the user."""
 
 import logging
-import os
-import time
-from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-__all__ = ["EventFile", "write_graph", "write_metrics"]
+__all__ = ["write_graph", "write_metrics"]
 
 _v1 = tf.compat.v1
 _logger = logging.getLogger("tensorflow")
-
-
-class EventFile:
-    """An event file in `directory`, made when it is opened.
-
-    While it is open, tf.compat.v1.summary.FileWriterCache hands out the same writer, so that the hooks of a user write
-    into the same file.
-    """
-
-    def __init__(self, directory: str) -> None:
-        self._directory = directory
-        self.writer: Any = None
-
-    def __enter__(self) -> Self:
-        cache = _v1.summary.FileWriterCache
-        self.writer = _v1.summary.FileWriter(self._directory, filename_suffix=_suffix(self._directory))
-        with cache._lock:  # noqa: SLF001 - the cache can only make writers of its own
-            self._before = cache._cache.get(self._directory)  # noqa: SLF001
-            cache._cache[self._directory] = self.writer  # noqa: SLF001
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        cache = _v1.summary.FileWriterCache
-        with cache._lock:  # noqa: SLF001
-            cache._cache.pop(self._directory, None)  # noqa: SLF001 - a user may have cleared it
-            if self._before is not None:
-                cache._cache[self._directory] = self._before  # noqa: SLF001
-        self.writer.close()
-
-
-def _suffix(directory: str) -> str:
-    """Empty, unless a file of this second is there already: TensorFlow would truncate it."""
-    now = int(time.time())
-    taken = [name for second in (now, now + 1) for name in Path(directory).glob(f"events.out.tfevents.{second:010d}.*")]
-    return f".{os.getpid()}.{len(taken)}" if taken else ""
 
 
 def write_graph(writer: Any, graph: Any, saver: Any) -> None:
