@@ -11,7 +11,8 @@ from typing import Any, NamedTuple
 import tensorflow as tf
 
 from runner.checkpoint.saver import Checkpoints
-from runner.estimator.events import EventFile, write_graph, write_metrics
+from runner.estimator.events import EventFile, remote_writers, write_graph, write_metrics
+from runner.estimator.hooks.outputs import check_outputs
 from runner.estimator.inputs.batch import call_input_fn, make_batch
 from runner.estimator.model_fn import EstimatorSpec, ModeKeys
 from runner.estimator.run_config import RunConfig
@@ -77,7 +78,7 @@ class Evaluation:
         Returns:
             Metrics by name, with `loss` and `global_step`.
         """
-        with tf.Graph().as_default() as graph, graph.device(self.config.device_fn):
+        with remote_writers(), tf.Graph().as_default() as graph, graph.device(self.config.device_fn):
             model = self.build()
             open_session = functools.partial(
                 open_local_session,
@@ -121,6 +122,7 @@ class Evaluation:
             "Starting evaluation at %s", datetime.now().astimezone().replace(tzinfo=None).isoformat("T", "seconds")
         )
         start = time.monotonic()
+        check_outputs(model.hooks)
         for hook in model.hooks:
             hook.begin()
         session = open_session()

@@ -9,6 +9,8 @@ import numpy as np
 import tensorflow as tf
 
 from runner.estimator.evaluation import open_local_session
+from runner.estimator.events import remote_writers
+from runner.estimator.hooks.outputs import check_outputs
 from runner.estimator.inputs.batch import Batch, call_input_fn, make_batch
 from runner.estimator.model_fn import EstimatorSpec, ModeKeys
 from runner.estimator.run_config import RunConfig
@@ -55,6 +57,10 @@ class Prediction:
         Yields:
             Predictions: by name as in the model_fn's dict, or the value alone if it returned a single tensor.
         """
+        with remote_writers():
+            yield from self._run()
+
+    def _run(self) -> Generator[Any, None, None]:
         with tf.Graph().as_default() as graph, graph.device(self.config.device_fn):
             session, predictions, hooks = self._open()
         # The graph is left before a value is given out: the caller has a default graph of its own.
@@ -74,6 +80,7 @@ class Prediction:
             warm_start(self.warm_start_settings)
         predictions = _select(spec.predictions, self.predict_keys)
         hooks = [*batch.hooks, *self.hooks, *spec.prediction_hooks]
+        check_outputs(hooks)
         for hook in hooks:
             hook.begin()
         session = open_local_session(

@@ -14,8 +14,9 @@ from tensorflow.python.training import training_util
 
 from runner.checkpoint.listing import latest_checkpoint, step_of
 from runner.checkpoint.saver import Checkpoints, as_saver
-from runner.estimator.events import EventFile
+from runner.estimator.events import EventFile, remote_writers
 from runner.estimator.hooks.checkpoint_hook import CheckpointHook
+from runner.estimator.hooks.outputs import check_outputs
 from runner.estimator.hooks.progress_hook import publish_progress
 from runner.estimator.hooks.training_hooks import (
     GraphHook,
@@ -28,6 +29,7 @@ from runner.estimator.hooks.training_hooks import (
 from runner.estimator.inputs.batch import Batch, call_input_fn, make_batch, takes_input_context
 from runner.estimator.inputs.pipeline import read_ahead
 from runner.estimator.model_fn import EstimatorSpec, ModeKeys
+from runner.estimator.remote import is_remote
 from runner.estimator.replicas.replicas import Replicas, replicas_of
 from runner.estimator.run_config import RunConfig
 from runner.estimator.schedule import Schedule
@@ -81,6 +83,7 @@ class Training:
             PeerLostError: Another task of the cluster is gone.
         """
         replicas = replicas_of(self.config)
+        self._stack.enter_context(remote_writers())
         with self._stack, replicas.errors(), tf.Graph().as_default() as graph, graph.device(self.config.device_fn):
             loss = self._run_graph(replicas)
             replicas.finish()
@@ -108,15 +111,22 @@ class Training:
             chief_hooks = self._chief_hooks(spec, hooks, checkpoints, events, step=step, replicas=replicas)
             hooks = [*spec.training_chief_hooks, *chief_hooks, *hooks]
         hooks = [*batch.hooks, NanHook(loss), *hooks]
+        check_outputs(hooks)
+        if replicas.is_chief and is_remote(self.model_dir):
+            self._open(events)  # before a user's hook asks for the writer, for all have one file
         for hook in hooks:
             hook.begin()
         spec.scaffold.finalize()
         save_start = functools.partial(self._save_start, hooks=hooks, checkpoints=checkpoints, events=events)
         session = _open_session(self.config, replicas, spec.scaffold, checkpoints, save_start)
         self._stack.callback(session.close)
-        if replicas.is_chief and events.writer is None:
-            self._stack.enter_context(events)
+        if replicas.is_chief:
+            self._open(events)
         return StepLoop(HookedSession(session, hooks), train_op=spec.train_op, loss=loss, step=step).run()
+
+    def _open(self, events: EventFile) -> None:
+        if events.writer is None:
+            self._stack.enter_context(events)
 
     def _batch(self, replicas: Replicas) -> Batch:
         """The input, built under the seed that all replicas share and before anything in which they differ."""
@@ -218,7 +228,7 @@ class Training:
 
     def _save_start(self, session: Any, *, hooks: list[Any], checkpoints: Checkpoints, events: EventFile) -> str:
         """Saves what the workers of a cluster start from; like any save it is told to listeners and in the events."""
-        self._stack.enter_context(events)
+        self._open(events)
         step = int(session.run(_v1.train.get_global_step()))
         for hook in hooks:
             if isinstance(hook, CheckpointHook):

@@ -24,8 +24,8 @@ _MOST_RETRY_SECS = 60.0
 class PieceWriter:
     """Writes events to a directory of an object store, in pieces, since an object cannot be appended to.
 
-    The current piece is uploaded again and again while it grows, until it is full and the next one begins. That is done
-    by a thread: nothing waits for the store but `close`. While the store fails, events gather on the local disk. This is
+    The current piece is uploaded again and again while it grows, until it is full and the next one begins. A thread
+    does that: nothing waits for the store but `close`. While the store fails, events gather on the local disk. This is
     what a tf.compat.v1.summary.FileWriter writes to. Thread-safe.
 
     Args:

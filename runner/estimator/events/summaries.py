@@ -1,13 +1,18 @@
 """What the runs of train() and evaluate() write into their event files, besides summaries of the user."""
 
 import logging
+import os
 from typing import Any
 
 import numpy as np
 import tensorflow as tf
+from google.protobuf import text_format  # type: ignore[import-untyped]
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-__all__ = ["write_graph", "write_metrics"]
+from runner.estimator.remote import is_remote
+from runner.storage.urls import open_directory, resolve_model_dir
+
+__all__ = ["write_graph", "write_graph_text", "write_metrics"]
 
 _v1 = tf.compat.v1
 _logger = logging.getLogger("tensorflow")
@@ -20,6 +25,22 @@ def write_graph(writer: Any, graph: Any, saver: Any) -> None:
     writer.add_meta_graph(
         _v1.train.export_meta_graph(graph_def=graph_def, saver_def=saver.saver_def if saver else None)
     )
+
+
+def write_graph_text(path: str, graph: Any) -> None:
+    """Writes the graph as a text proto, whole or not at all.
+
+    Args:
+        path: Of the file, which is replaced; a local one or a URL.
+        graph: A tf.Graph.
+    """
+    directory, name = os.path.split(path)
+    graph_def = graph.as_graph_def(add_shapes=True)
+    if is_remote(path):
+        text = text_format.MessageToString(graph_def, float_format="")
+        open_directory(resolve_model_dir(directory)).write_bytes(name, text.encode())
+    else:
+        tf.io.write_graph(graph_def, directory, name)
 
 
 def write_metrics(writer: Any, metrics: dict[str, Any], *, step: int, checkpoint_path: str | None) -> None:

@@ -1,14 +1,13 @@
 """CheckpointHook: when a training is saved, and who is told."""
 
 import logging
-import os
 from collections.abc import Sequence
 from typing import Any
 
 import tensorflow as tf
 
 from runner.checkpoint.saver import Checkpoints
-from runner.estimator.events import EventFile
+from runner.estimator.events import EventFile, write_graph_text
 from runner.estimator.hooks.step_hook import FetchingStepHook
 from runner.estimator.schedule import Schedule
 
@@ -60,9 +59,7 @@ class CheckpointHook(FetchingStepHook):
         self._schedule.mark(int(session.run(_v1.train.get_global_step())))
         self._checkpoints.keep_graph()
         if self._graph_path:
-            graph_def = session.graph.as_graph_def(add_shapes=True)
-            directory, name = os.path.split(self._graph_path)
-            tf.io.write_graph(graph_def, directory, name)
+            write_graph_text(self._graph_path, session.graph)
 
     def next_due(self, step: int) -> float:
         return step + 1 if self._save_next else self._schedule.next_due(step)
