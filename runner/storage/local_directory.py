@@ -11,7 +11,8 @@ from functools import partial
 from pathlib import Path
 
 from runner.errors import ConditionFailedError, ModelDirError, ObjectNotFoundError, StorageError
-from runner.storage.directory import Condition, Directory, Entry, IfAbsent, IfUnchanged, Stored, Upload
+from runner.storage.conditions import check_condition
+from runner.storage.directory import Condition, Directory, Entry, Stored, Upload
 from runner.storage.failures import translated
 from runner.storage.file_lock import FileLock
 from runner.storage.local_upload import LocalUpload
@@ -177,14 +178,11 @@ class LocalDirectory(Directory):
         """An open file and what the disk tells of it: the same file for as long as it is open."""
         path = self._path(name)
         with translated(f"read {path}"):
-            try:
-                descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            except NotADirectoryError as error:
-                raise _not_found(path) from error
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
             try:
                 found = os.fstat(descriptor)
                 if not stat.S_ISREG(found.st_mode):
-                    raise _not_found(path)
+                    raise ObjectNotFoundError(f"{path} is a folder and no file.")
                 yield descriptor, found
             finally:
                 os.close(descriptor)
@@ -231,7 +229,7 @@ class LocalDirectory(Directory):
         # An unconditional write only has somebody to wait for if there are others: it makes no lock where none is.
         with translated(f"write {path}"), self._lock.held(create=only is not None):
             before = _status(path)
-            _check(only, before, path)
+            check_condition(only, None if before is None else _tag(before), str(path))
             _stamp(descriptor, before)
             os.replace(staged, path)
             tag = _tag(os.fstat(descriptor))
@@ -240,25 +238,11 @@ class LocalDirectory(Directory):
         return tag
 
 
-def _not_found(path: Path) -> ObjectNotFoundError:
-    return ObjectNotFoundError(f"There is no file {path}.")
-
-
 def _status(path: Path) -> os.stat_result | None:
     try:
         return path.stat()
     except FileNotFoundError:
         return None
-
-
-def _check(only: Condition | None, before: os.stat_result | None, path: Path) -> None:
-    match only, before:
-        case IfAbsent(), os.stat_result():
-            raise ConditionFailedError(f"{path} exists already.")
-        case IfUnchanged(), None:
-            raise ConditionFailedError(f"{path} has been deleted.")
-        case IfUnchanged(tag), os.stat_result() if tag != _tag(before):
-            raise ConditionFailedError(f"{path} has been replaced.")
 
 
 def _stamp(descriptor: int, before: os.stat_result | None) -> None:

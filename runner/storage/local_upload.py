@@ -62,11 +62,12 @@ class LocalUpload(Upload):
 
     def commit(self) -> str:
         """Makes the file appear; see Upload."""
+        descriptor = self._open()
         try:
             self.check_complete(self._put)
             with translated(f"write {self._path}"):
                 if self._durable:
-                    os.fsync(self._open())
+                    os.fsync(descriptor)
             tag = self._publish()
             self._close()
             return tag

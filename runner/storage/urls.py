@@ -59,9 +59,15 @@ def open_directory(url: str) -> Directory:
         from runner.storage.local_directory import LocalDirectory  # noqa: PLC0415
 
         return LocalDirectory(url)
-    if url.split(_SEPARATOR, 1)[0] in _S3:
+    if (protocol := url.split(_SEPARATOR, 1)[0]) == "s3":
         return _class("s3_directory", "S3Directory")(url)
-    return _class("fsspec_directory", "FsspecDirectory")(url)
+    if protocol == "memory":
+        from runner.storage.memory_directory import MemoryDirectory  # noqa: PLC0415
+
+        return MemoryDirectory(url)
+    from runner.storage.fsspec_directory import FsspecDirectory  # noqa: PLC0415
+
+    return FsspecDirectory(url)
 
 
 def _class(module: str, name: str) -> Callable[[str], Directory]:
@@ -124,7 +130,7 @@ def _check_protocol(url: str, protocol: str) -> None:
     import fsspec  # noqa: PLC0415
 
     try:
-        fsspec.get_filesystem_class(protocol)
+        fsspec.get_filesystem_class(protocol or "''")  # to which no protocol is a local path
     except ValueError as error:
         raise ModelDirError(
             f"model_dir={url!r}: fsspec knows no protocol {protocol!r}. Give a path that all workers share, or a URL "
