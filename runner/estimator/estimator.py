@@ -239,15 +239,16 @@ class Estimator:
         """Writes the model with the weights of a checkpoint as a SavedModel, for tf.saved_model.load or a server.
 
         Args:
-            export_dir_base: Directory below which the export gets one named by the time.
+            export_dir_base: Path or URL of a directory below which the export gets one named by the time.
             serving_input_receiver_fn: Makes a ServingInputReceiver or a TensorServingInputReceiver.
-            assets_extra: Files to copy into the export: path below `assets.extra/` -> source.
+            assets_extra: Files to copy into the export: path below `assets.extra/` -> source, a path or a URL.
             as_text: Whether to write the graph as a text proto.
             checkpoint_path: Prefix of the checkpoint; None means the latest one, or that of `warm_start_from`.
             experimental_mode: One of ModeKeys: the graph to export.
 
         Returns:
-            The directory written, `<export_dir_base>/<seconds since 1970>`, which appears whole or not at all.
+            The directory written, `<export_dir_base>/<seconds since 1970>`, which appears whole or not at all; in a
+            remote base its files come one by one, `saved_model.pb` last, and without that it is no export.
 
         Raises:
             ValueError: There is no checkpoint, it lacks variables of the model, or there is no receiver function.

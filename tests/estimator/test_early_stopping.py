@@ -196,7 +196,9 @@ def test_a_file_that_is_still_being_written_is_read_as_far_as_it_goes(
     path.write_bytes(path.read_bytes()[:-3])
 
     assert read_eval_metrics(str(tmp_path)) == {10: {"score": 0.5}}
-    (record,) = [record for record in info_log.records if record.message.startswith(f"Skipping the rest of {path}")]
+    (record,) = [
+        record for record in info_log.records if record.message.startswith(f"The event file {path} ends in the")
+    ]
     assert record.levelno == logging.WARNING
 
 

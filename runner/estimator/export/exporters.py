@@ -1,23 +1,21 @@
 """Exporters: which of the evaluated checkpoints `train_and_evaluate` exports, and which exports it keeps."""
 
 import logging
-import os
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import tensorflow as tf
 
 from runner.estimator.evaluation import LOSS_METRIC
+from runner.estimator.events import EventHistory
+from runner.estimator.export.exports import exports_in
 from runner.estimator.signatures import argument_names
 
 __all__ = ["BestExporter", "Exporter", "FinalExporter", "LatestExporter"]
 
 _v1 = tf.compat.v1
 _logger = logging.getLogger("tensorflow")
-
-_TIMESTAMP_DIGITS = 10
-"""Of the seconds since 1970, by which exports are named; other directories are not an exporter's to delete."""
 
 
 class Exporter(ABC):
@@ -82,7 +80,7 @@ class _SavedModelExporter(Exporter):
             checkpoint_path=checkpoint_path,
         )
         if self._exports_to_keep is not None:
-            _delete_older(export_path, keep=self._exports_to_keep)
+            exports_in(export_path).delete_older(keep=self._exports_to_keep)
         return result
 
 
@@ -220,8 +218,8 @@ class BestExporter(_SavedModelExporter):
         if self._model_dir != estimator.model_dir and self._event_file_pattern:
             _logger.info("Loading best metric from event files.")
             self._model_dir = estimator.model_dir
-            pattern = os.path.join(self._model_dir, self._event_file_pattern)
-            self._best = self._best_before(eval_result, pattern) if _versions(export_path) else None
+            history = EventHistory(self._model_dir, self._event_file_pattern)
+            self._best = self._best_before(eval_result, history) if exports_in(export_path).versions() else None
         if self._best is not None and not self._is_better(eval_result, than=self._best):
             return None
         _logger.info("Performing best model export.")
@@ -229,18 +227,17 @@ class BestExporter(_SavedModelExporter):
         self._best = eval_result
         return result
 
-    def _best_before(self, eval_result: Mapping[str, Any], pattern: str) -> Mapping[str, Any] | None:
+    def _best_before(self, eval_result: Mapping[str, Any], history: EventHistory) -> Mapping[str, Any] | None:
         """The best of the recorded evaluations of other checkpoints.
 
         The one at hand was recorded before the export; perhaps by a process that was killed in between, too.
         """
         best = None
-        for path in sorted(tf.io.gfile.glob(pattern)):
-            for step, result in _results(path):
-                if step != eval_result.get(_v1.GraphKeys.GLOBAL_STEP) and (
-                    best is None or self._is_better(result, than=best)
-                ):
-                    best = result
+        for step, result in history.results():
+            if step != eval_result.get(_v1.GraphKeys.GLOBAL_STEP) and (
+                best is None or self._is_better(result, than=best)
+            ):
+                best = result
         return best
 
     def _is_better(self, result: Mapping[str, Any], *, than: Mapping[str, Any]) -> bool:
@@ -255,32 +252,3 @@ def _check_compare_fn(compare_fn: Callable[..., bool]) -> None:
             raise ValueError(f"compare_fn ({compare_fn}) must include {name} argument.")
     if unexpected := [name for name in names if name not in expected]:
         raise ValueError(f"compare_fn ({compare_fn}) has following not expected args: {unexpected}")
-
-
-def _results(path: str) -> Iterator[tuple[int, dict[str, float]]]:
-    """The step and the numbers of every evaluation in an event file."""
-    try:
-        for event in _v1.train.summary_iterator(path):
-            values = {value.tag: value.simple_value for value in event.summary.value if value.HasField("simple_value")}
-            if values:
-                yield event.step, values
-    except tf.errors.DataLossError as error:
-        # Its writer was killed: what it wrote before counts.
-        _logger.warning("The event file %s ends in the middle of a record: %s", path, error)
-
-
-def _versions(export_path: str) -> list[str]:
-    """The exports that are there, from the oldest to the newest."""
-    if not tf.io.gfile.isdir(export_path):
-        return []
-    names = (tf.compat.as_str_any(name).rstrip("/") for name in tf.io.gfile.listdir(export_path))
-    return sorted(name for name in names if len(name) == _TIMESTAMP_DIGITS and name.isdigit())
-
-
-def _delete_older(export_path: str, *, keep: int) -> None:
-    for name in _versions(export_path)[:-keep]:
-        path = os.path.join(tf.compat.as_str_any(export_path), name)
-        try:
-            tf.io.gfile.rmtree(path)
-        except tf.errors.NotFoundError as error:  # another process deleted it
-            _logger.warning("Can not delete %s recursively: %s", path, error)

@@ -1,9 +1,10 @@
 """The export of a model as a SavedModel: one graph for each mode asked for, with the weights of one checkpoint."""
 
+import functools
 import os
-import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
@@ -13,8 +14,12 @@ from tensorflow.python.saved_model.model_utils import export_utils
 from tensorflow.python.util import deprecation
 
 from runner.checkpoint.saver import Checkpoints, as_saver
+from runner.estimator.export.exports import exports_in
 from runner.estimator.model_fn import EstimatorSpec, ModeKeys
+from runner.estimator.remote import is_remote
 from runner.estimator.run_config import RunConfig
+from runner.storage.transfer import download_file
+from runner.storage.urls import open_directory, resolve_model_dir
 
 __all__ = ["SavedModelExport"]
 
@@ -34,7 +39,7 @@ class SavedModelExport:
         call_model_fn: (features, labels, mode) -> EstimatorSpec.
         receiver_fns: The user's input_receiver_fn of each mode to export.
         checkpoint_path: Prefix of the checkpoint whose weights are exported.
-        assets_extra: Files to copy: path below `assets.extra/` -> source.
+        assets_extra: Files to copy: path below `assets.extra/` -> source, a path or a URL.
         as_text: Whether the graph is written as a text proto.
         strip_default_attrs: Whether attributes that have their default are left out, which older TensorFlow may need.
     """
@@ -61,14 +66,7 @@ class SavedModelExport:
         modes = [mode for mode in _MODES if self.receiver_fns.get(mode)]
         if not modes:
             raise ValueError(f"No valid modes for exporting found. Got {self.receiver_fns.keys()}.")
-        final, temporary = _claimed_paths(export_dir_base)
-        try:
-            self._write(temporary, modes)
-            tf.io.gfile.rename(temporary, final)
-        finally:
-            if tf.io.gfile.exists(temporary):
-                tf.io.gfile.rmtree(temporary)
-        return final
+        return exports_in(export_dir_base).publish(functools.partial(self._write, modes=modes))
 
     def _write(self, directory: bytes, modes: list[str]) -> None:
         builder = _v1.saved_model.Builder(directory)
@@ -79,7 +77,7 @@ class SavedModelExport:
         for name, source in (self.assets_extra or {}).items():
             target = os.path.join(directory, b"assets.extra", os.fsencode(name))
             tf.io.gfile.makedirs(os.path.dirname(target))
-            tf.io.gfile.copy(source, target)
+            _copy(source, target)
 
     def _add_graph(self, builder: Any, mode: str, *, with_variables: bool) -> None:
         if self.config.tf_random_seed is not None:
@@ -123,26 +121,12 @@ class SavedModelExport:
         checkpoints.restore(session, self.checkpoint_path)
 
 
-def _claimed_paths(export_dir_base: str | bytes | os.PathLike[str]) -> tuple[bytes, bytes]:
-    """The name of a new export, and the empty directory that it is written in, which a server passes over."""
-    base = os.fsencode(export_dir_base)
-    tf.io.gfile.makedirs(base)
-    while True:
-        final = export_utils.get_timestamped_export_dir(base)
-        temporary = export_utils.get_temp_export_dir(final)
-        try:
-            _claim(temporary)
-        except FileExistsError:
-            time.sleep(1)  # another process exports in this second
-        else:
-            return final, temporary
-
-
-def _claim(directory: bytes) -> None:
-    if b"://" not in directory:
-        os.mkdir(directory)
-    elif tf.io.gfile.exists(directory):  # TensorFlow's own mkdir does not tell
-        raise FileExistsError(directory)
+def _copy(source: str, target: bytes) -> None:
+    if is_remote(source):
+        folder, _, name = source.rpartition("/")
+        download_file(open_directory(resolve_model_dir(folder)), name, Path(os.fsdecode(target)))
+    else:
+        tf.io.gfile.copy(source, target)
 
 
 def _signatures(receiver: Any, spec: EstimatorSpec) -> dict[str, Any]:

@@ -4,12 +4,13 @@ import logging
 import math
 import operator
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
+from runner.errors import StorageError
 from runner.estimator.estimator import Estimator
+from runner.estimator.events import EventHistory
 from runner.estimator.hooks.progress_hook import published_step
 from runner.estimator.hooks.step_hook import StepHook
 
@@ -181,20 +182,18 @@ def read_eval_metrics(eval_dir: str) -> dict[int, dict[str, float]]:
     Returns:
         global_step -> metrics by name, in the order of the steps.
     """
+    return _by_step(_history_of(eval_dir))
+
+
+def _history_of(eval_dir: str) -> EventHistory:
+    return EventHistory(eval_dir, "events.out.tfevents.*")
+
+
+def _by_step(history: EventHistory) -> dict[int, dict[str, float]]:
     metrics: dict[int, dict[str, float]] = {}
-    for path in sorted(Path(eval_dir).glob("events.out.tfevents.*")):
-        for event in _events(path):
-            values = {value.tag: value.simple_value for value in event.summary.value if value.HasField("simple_value")}
-            if values:
-                metrics.setdefault(event.step, {}).update(values)
+    for step, values in history.results():
+        metrics.setdefault(step, {}).update(values)
     return dict(sorted(metrics.items()))
-
-
-def _events(path: Path) -> Any:
-    try:
-        yield from _v1.train.summary_iterator(str(path))
-    except tf.errors.DataLossError as error:  # the rest is damaged, or not written yet
-        _logger.warning("Skipping the rest of %s, which is damaged or incomplete: %s", path, error.message)
 
 
 class _Condition:
@@ -206,6 +205,7 @@ class _Condition:
         self._metric_name = metric_name
         self._limit = limit
         self._eval_dir = eval_dir
+        self._history = _history_of(eval_dir)
         self._min_steps = min_steps
         self._is_better = operator.gt if is_higher_better else operator.lt
         self._is_higher_better = is_higher_better
@@ -213,7 +213,12 @@ class _Condition:
     def _values(self) -> list[tuple[int, float]]:
         """(step, value) of the evaluations that count, by step."""
         values = []
-        for step, metrics in read_eval_metrics(self._eval_dir).items():
+        try:
+            results = _by_step(self._history)
+        except StorageError as error:  # an outage ends no training
+            _logger.warning("Early stopping cannot read the metrics in %s, and tries again: %s", self._eval_dir, error)
+            return []
+        for step, metrics in results.items():
             if step < self._min_steps:
                 continue
             if self._metric_name not in metrics:
