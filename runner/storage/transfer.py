@@ -25,6 +25,7 @@ def upload_file(directory: Directory, name: str, path: Path, *, only: Condition 
         only: What must hold at the moment the object appears.
 
     Raises:
+        ValueError: The file has become shorter.
         ConditionFailedError: It does not. After a lost reply, perhaps because the first attempt won.
         StorageError: The store did not take it.
     """
@@ -69,11 +70,9 @@ def _for_each(act: Callable[[int], None], values: Iterable[int]) -> None:
 
 
 def _put(upload: Upload, descriptor: int, index: int) -> None:
-    size_bytes = upload.part_bytes(index)
-    data = os.pread(descriptor, size_bytes, index * upload.part_size_bytes)
-    if len(data) != size_bytes:
-        raise EOFError(f"The file that becomes {upload.name} has become shorter than {upload.size_bytes} bytes.")
-    upload.put(index, [memoryview(data)])
+    start = index * upload.part_size_bytes
+    size_bytes = min(upload.part_size_bytes, upload.size_bytes - start)
+    upload.put(index, [memoryview(os.pread(descriptor, size_bytes, start))])
 
 
 def _write(descriptor: int, data: memoryview, offset: int) -> None:

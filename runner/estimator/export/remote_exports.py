@@ -93,7 +93,7 @@ class RemoteExports:
             if not self._directory.list(name, recursive=True) and self._mark(mark, nonce):
                 entries = self._directory.list(name, recursive=True)
                 if [entry.name for entry in entries] == [mark]:
-                    self._sweep(now=entries[0].modified_at)
+                    self._sweep(own=name, now=entries[0].modified_at)
                     return name
                 # Published by somebody between our two looks.
                 self._directory.delete(mark)
@@ -157,12 +157,12 @@ class RemoteExports:
         except StorageError as error:  # no reason to fail: it is published
             _logger.warning("%s/%s stays until a later export: %s", join(self._directory.url, name), _MARK, error)
 
-    def _sweep(self, *, now: datetime) -> None:
+    def _sweep(self, *, own: str, now: datetime) -> None:
         """Deletes what dead processes have left."""
         for name, entries in self._folders().items():
             marks = [entry for entry in entries if entry.name == f"{name}/{_MARK}"]
             is_old = now - max(entry.modified_at for entry in entries) >= self._abandoned_after
-            if not marks or not is_old:
+            if name == own or not marks or not is_old:
                 continue
             if _exists(entries):  # killed right after it was published, or before it was to be deleted: it is whole
                 self._directory.delete(marks[0].name)
