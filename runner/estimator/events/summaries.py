@@ -37,7 +37,7 @@ def write_graph_text(path: str, graph: Any) -> None:
     directory, name = os.path.split(path)
     graph_def = graph.as_graph_def(add_shapes=True)
     if is_remote(path):
-        text = text_format.MessageToString(graph_def, float_format="")
+        text = text_format.MessageToString(graph_def)
         open_directory(resolve_model_dir(directory)).write_bytes(name, text.encode())
     else:
         tf.io.write_graph(graph_def, directory, name)
