@@ -3,8 +3,10 @@
 __all__ = [
     "CheckpointDamagedError",
     "CheckpointError",
+    "CheckpointExistsError",
     "CheckpointNotFoundError",
     "CheckpointPathError",
+    "CheckpointSupersededError",
     "CodeSnapshotError",
     "ConditionFailedError",
     "EntryError",
@@ -23,6 +25,7 @@ __all__ = [
     "RunnerError",
     "SettingsError",
     "StaleEpochError",
+    "StaleGenerationError",
     "StorageError",
     "StoreAccessError",
     "StoreFullError",
@@ -45,7 +48,7 @@ class ModelDirError(RunnerError, ValueError):
 
 
 class ModelDirInUseError(ModelDirError):
-    """Another job that has not ended yet uses the model_dir."""
+    """Another job that has not ended yet uses the model_dir, or another writer has taken it over."""
 
 
 class StorageError(RunnerError, OSError):
@@ -86,6 +89,27 @@ class CheckpointPathError(CheckpointNotFoundError, ValueError):
 
 class CheckpointDamagedError(CheckpointError, ValueError):
     """The bytes of a checkpoint are not those that were written, or some of its files are not there."""
+
+
+class CheckpointExistsError(CheckpointError, FileExistsError):
+    """A checkpoint of that step is published: it is never replaced."""
+
+
+class CheckpointSupersededError(CheckpointError, RuntimeError):
+    """An older generation wrote the `checkpoint` file first; the fence has been raised over it since.
+
+    Attributes:
+        latest: The basename of what it published, to restore from; None if that is nothing, so that the save that was
+            refused can be written again, from its first object.
+    """
+
+    def __init__(self, message: str, *, latest: str | None) -> None:
+        super().__init__(message)
+        self.latest = latest
+
+
+class StaleGenerationError(CheckpointError, RuntimeError):
+    """A later generation of the same job writes the model_dir: this one must end, and has nothing more to say."""
 
 
 class EntryError(RunnerError, ValueError):
