@@ -13,7 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from runner.errors import CodeSnapshotError
-from runner.jobs.snapshot import Contents, Snapshot, pack, snapshot_name, unpack
+from runner.jobs.snapshot import Contents, Snapshot, pack, snapshot_name, unpack, unpack_copy
 
 
 def write(directory: Path, files: dict[str, str]) -> Path:
@@ -147,12 +147,56 @@ def test_runnerignore_comes_after_gitignore(tmp_path: Path) -> None:
         "prod.env",
         ".npmrc",
         ".pypirc",
+        ".kube/config",
+        "kubeconfig",
+        "prod.kubeconfig",
+        "alice_accessKeys.csv",
+        "rootkey.csv",
+        ".s3cfg",
+        "rclone.conf",
+        ".config/gcloud/access_tokens.db",
+        "application_default_credentials.json",
+        "client_secret_42.apps.json",
+        ".docker/config.json",
+        "prod.tfvars",
+        "deploy_rsa",
+        ".vault-token",
     ],
 )
 def test_secrets_and_caches_never_go_in(tmp_path: Path, name: str) -> None:
     write(tmp_path, {"iris.py": "", name: "secret", ".gitignore": f"!{name}\n"})
 
     assert names(pack(tmp_path)) == [".gitignore", "iris.py"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("iris-prod-4a1f.json", '{"type": "service_account", "private_key_id": "4a1f"}'),
+        ("deploy", "-----BEGIN OPENSSH PRIVATE KEY-----\nb3Bl\n"),
+        ("conf/server.txt", "-----BEGIN PRIVATE KEY-----\nMIIE\n"),
+        ("conf/cluster.yaml", "users:\n- user:\n    client-key-data: LS0t\n"),
+        ("conf/s3.ini", "[default]\naws_secret_access_key = wJalr\n"),
+    ],
+)
+def test_a_key_under_a_harmless_name_never_goes_in(tmp_path: Path, name: str, text: str) -> None:
+    write(tmp_path, {"iris.py": "", name: text})
+
+    snapshot = pack(tmp_path)
+
+    assert names(snapshot) == ["iris.py"]
+    assert snapshot.contents.secrets == (name,)
+
+
+def test_code_and_settings_that_only_speak_of_keys_go_in(tmp_path: Path) -> None:
+    files = {
+        "keys.py": 'HEADER = "-----BEGIN PRIVATE KEY-----"',
+        "s3.ini": "[default]\n# aws_secret_access_key comes from the environment\nregion = eu-west-1\n",
+        "model.json": '{"type": "classifier"}',
+    }
+    write(tmp_path, files)
+
+    assert names(pack(tmp_path)) == sorted(files)
 
 
 def test_a_snapshot_says_what_it_was_made_of(tmp_path: Path) -> None:
@@ -299,6 +343,29 @@ def test_an_unpacked_snapshot_is_used_again(tmp_path: Path) -> None:
 
     assert unpack(*snapshot[:2], tmp_path / "cache") == first
     assert (first / "iris.py").stat().st_ino == inode
+
+
+def test_a_copy_for_a_person_is_unpacked_where_nothing_is(tmp_path: Path) -> None:
+    snapshot = pack(write(tmp_path / "code", {"lib/iris.py": "x = 1"}))
+    (tmp_path / "empty").mkdir()
+
+    for target in (tmp_path / "new" / "copy", tmp_path / "empty"):
+        unpack_copy(*snapshot[:2], target)
+
+        assert (target / "lib/iris.py").read_text() == "x = 1"
+        assert os.listdir(target.parent).count(target.name) == 1
+    assert not [name for name in os.listdir(tmp_path) if name.startswith(".unpack")]
+
+
+def test_a_copy_never_goes_over_something_that_is_there(tmp_path: Path) -> None:
+    snapshot = pack(write(tmp_path / "code", {"iris.py": "x = 1"}))
+    mine = write(tmp_path / "mine", {"iris.py": "x = 2"})
+
+    for target in (mine, mine / "iris.py"):
+        with pytest.raises(CodeSnapshotError, match="there already"):
+            unpack_copy(*snapshot[:2], target)
+
+    assert (mine / "iris.py").read_text() == "x = 2"
 
 
 def test_unpacking_at_the_same_time_is_harmless(tmp_path: Path) -> None:

@@ -1,13 +1,14 @@
 """What never, or by the user's own rules not, belongs into a code snapshot."""
 
 import fnmatch
+import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Self
 
 from pathspec import GitIgnoreSpec
 
-__all__ = ["IgnoreRules", "is_private", "is_secret"]
+__all__ = ["IgnoreRules", "holds_a_key", "is_private", "is_secret"]
 
 _CACHES = (
     # And histories, and environments.
@@ -16,11 +17,27 @@ _CACHES = (
 )  # fmt: skip
 _SECRETS = (
     # A model_dir is shared by more people than the home directory they come from.
-    ".env*", "*.env", "*.pem", "*.key", "*.p12", "*.pfx", "*.jks", "*.keystore", "id_rsa*", "id_dsa*", "id_ecdsa*",
-    "id_ed25519*", ".netrc", "_netrc", ".aws", ".ssh", ".gnupg", ".boto", ".pgpass", ".pypirc", ".npmrc",
-    ".git-credentials", ".htpasswd", "credentials*", "*credentials*.json", "secrets.*", "service-account*.json",
-    "service_account*.json",
+    ".env*", "*.env", "*.pem", "*.key", "*.p12", "*.pfx", "*.jks", "*.keystore", "*.kdbx", "*.ppk", "*.ovpn",
+    "id_rsa*", "id_dsa*", "id_ecdsa*", "id_ed25519*", "*_rsa", "*_ecdsa", "*_ed25519", ".ssh", ".gnupg",
+    # What clouds, clusters and stores leave in a home directory, and in the downloads.
+    ".aws", "*accesskey*.csv", "rootkey.csv", ".boto", ".s3cfg", ".passwd-s3fs", "rclone.conf", ".mc", ".gcloud",
+    "access_tokens.db", "legacy_credentials", "client_secret*.json", "service-account*.json", "service_account*.json",
+    "serviceaccount*.json", ".azure", ".oci", ".kube", "kubeconfig*", "*.kubeconfig", ".docker", ".dockercfg",
+    ".vault-token", "*.tfvars", "*.tfvars.json", "*.tfstate", "*.tfstate.backup", ".terraform", ".databrickscfg",
+    ".kaggle", "kaggle.json", ".wandb", ".huggingface",
+    ".netrc", "_netrc", ".pgpass", ".my.cnf", ".pypirc", ".npmrc", ".git-credentials", ".htpasswd", ".credentials*",
+    "credentials*", "*credentials*.json", "*credentials*.csv", "secrets.*", ".secrets*",
 )  # fmt: skip
+_SUSPECT = (".json", ".yaml", ".yml", ".ini", ".cfg", ".conf", ".toml", ".txt", ".csv", ".properties", "")
+_MAX_SUSPECT_BYTES = 256 * 1024
+_TELLING = re.compile(
+    rb"""
+    -----BEGIN[ ]([A-Z]+[ ])*PRIVATE[ ]KEY-----
+    | "type"\s*:\s*"(service_account|authorized_user)"
+    | ^\s*(client-key-data|aws_secret_access_key)\s*[:=]\s*\S
+    """,
+    re.VERBOSE | re.MULTILINE,
+)
 
 _FILES = (".gitignore", ".runnerignore")
 
@@ -33,6 +50,17 @@ def is_private(name: str) -> bool:
 def is_secret(name: str) -> bool:
     """Whether that is because of what its name says of its content."""
     return _matches(name, _SECRETS)
+
+
+def holds_a_key(file: Path) -> bool:
+    """Whether a file, whatever its name, holds a private key, the key of a cloud account, or that of a cluster.
+
+    Only small files of the kinds that such keys come in are looked into, and none of source code: an example in it is
+    not a secret, and without the file the code would not run.
+    """
+    if file.suffix.lower() not in _SUSPECT or file.stat().st_size > _MAX_SUSPECT_BYTES:
+        return False
+    return _TELLING.search(file.read_bytes()) is not None
 
 
 def _matches(name: str, patterns: Iterable[str]) -> bool:

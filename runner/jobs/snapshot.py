@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from runner.errors import CodeSnapshotError
 from runner.jobs.entry import RESERVED
-from runner.jobs.ignore import IgnoreRules, is_private, is_secret
+from runner.jobs.ignore import IgnoreRules, holds_a_key, is_private, is_secret
 
-__all__ = ["MAX_SIZE_BYTES", "Contents", "Snapshot", "pack", "snapshot_name", "unpack"]
+__all__ = ["MAX_SIZE_BYTES", "Contents", "Snapshot", "pack", "snapshot_name", "unpack", "unpack_copy"]
 
 MAX_SIZE_BYTES = 100 * 2**20
 """Of all files before compression. More than that is data, which does not belong into a job's code."""
@@ -34,7 +34,8 @@ class Contents(NamedTuple):
     Attributes:
         files: Number of its files.
         size_bytes: Of all of them, before compression.
-        secrets: What was left out because its name says that it is a secret; relative to the code directory.
+        secrets: What was left out because its name or its content says that it is a secret; relative to the code
+            directory.
     """
 
     files: int
@@ -91,21 +92,45 @@ def unpack(data: bytes, sha256: str, cache_dir: Path) -> Path:
     """
     snapshot_name(sha256)
     target = cache_dir / sha256
-    if target.is_dir():
-        return target
+    try:
+        if not target.is_dir():
+            _unpack(data, sha256, target)
+    except CodeSnapshotError:
+        # Another process was faster with the same bytes; a directory with files in it cannot be replaced.
+        if not target.is_dir():
+            raise
+    return target
+
+
+def unpack_copy(data: bytes, sha256: str, target: Path) -> None:
+    """Unpacks a snapshot into a directory of the user's, all of it or nothing.
+
+    Args:
+        data: The zip.
+        sha256: Of the zip, in hex.
+        target: Does not exist, or is an empty directory.
+
+    Raises:
+        CodeSnapshotError: There is something at `target`, or as `unpack`.
+    """
+    if target.exists() and not (target.is_dir() and not any(target.iterdir())):
+        raise CodeSnapshotError(f"{target} is there already, and not an empty directory. Choose another one.")
+    _unpack(data, sha256, target)
+
+
+def _unpack(data: bytes, sha256: str, target: Path) -> None:
     if (actual := hashlib.sha256(data).hexdigest()) != sha256:
         raise CodeSnapshotError(f"A code snapshot is damaged: its sha256 is {actual}, not {sha256}. Submit again.")
-    cache_dir.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(dir=cache_dir, prefix=".unpack-"))
+    target.parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(dir=target.parent, prefix=".unpack-"))
     try:
         _extract(data, temporary)
         temporary.chmod(0o755)
-        _rename(temporary, target)
+        os.rename(temporary, target)
     except (OSError, zipfile.BadZipFile) as error:
-        raise CodeSnapshotError(f"Code snapshot {sha256} cannot be unpacked into {cache_dir}: {error}.") from error
+        raise CodeSnapshotError(f"Code snapshot {sha256} cannot be unpacked into {target.parent}: {error}.") from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
-    return target
 
 
 class _Walk:
@@ -134,7 +159,11 @@ class _Walk:
             if is_dir:
                 yield from self.files(path, rules)
             elif path.is_file():
-                yield path.relative_to(self._root).as_posix(), path
+                name = path.relative_to(self._root).as_posix()
+                if holds_a_key(path):
+                    self.secrets.append(name)
+                else:
+                    yield name, path
 
     def _is_left_out(self, path: Path) -> bool:
         if is_private(path.name):
@@ -205,12 +234,3 @@ def _safe_name(info: zipfile.ZipInfo) -> PurePosixPath:
     if path.is_absolute() or not path.parts or ".." in path.parts or info.is_dir() or kind not in (0, stat.S_IFREG):
         raise CodeSnapshotError(f"A code snapshot holds {info.filename!r}, which is not a plain file inside of it.")
     return path
-
-
-def _rename(temporary: Path, target: Path) -> None:
-    try:
-        os.rename(temporary, target)
-    except OSError:
-        # Another process was faster with the same bytes; a directory with files in it cannot be replaced.
-        if not target.is_dir():
-            raise
