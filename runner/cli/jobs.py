@@ -2,14 +2,18 @@
 
 import json
 from dataclasses import asdict
+from datetime import UTC, datetime
 
 import click
 
 from runner.cli.output import NO_COORDINATOR, print_json, print_log_line, print_table, to_the_second
 from runner.client import Client, JobStatus
 from runner.jobs.fields import rfc3339
+from runner.jobs.state import Saves
 
 __all__ = ["cancel_command", "checkpoints_command", "list_command", "logs_command", "status_command", "wait_command"]
+
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
 
 _job = click.argument("job_id", metavar="JOB")
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -36,6 +40,8 @@ def _print_status(status: JobStatus) -> None:
         "job": status.id,
         "state": f"{status.state} ({status.reason}): {status.message}",
         "progress": progress,
+        "checkpoint": _checkpoint(status.saves),
+        "save error": status.saves.error,
         "metrics": f"\n{'':<12}".join(f"{name} {value:.6g}" for name, value in (status.metrics or {}).items()),
         "model_dir": status.model_dir,
         "entry": status.entry,
@@ -59,6 +65,24 @@ def _print_status(status: JobStatus) -> None:
             for event in status.events
         ],
     )
+
+
+def _checkpoint(saves: Saves) -> str:
+    if saves.step is None or saves.time is None:
+        return ""
+    age_secs = (datetime.now(UTC) - datetime.fromisoformat(saves.time)).total_seconds()
+    return f"step {saves.step}, published {_age(max(0.0, age_secs))} ago"
+
+
+def _age(secs: float) -> str:
+    """A time span to two places: "40 s", "3 min 20 s", "2 h 5 min", "3 d 4 h"."""
+    if secs < _MINUTE:
+        return f"{secs:.0f} s"
+    if secs < _HOUR:
+        return f"{secs // _MINUTE:.0f} min {secs % _MINUTE:.0f} s"
+    if secs < _DAY:
+        return f"{secs // _HOUR:.0f} h {secs % _HOUR // _MINUTE:.0f} min"
+    return f"{secs // _DAY:.0f} d {secs % _DAY // _HOUR:.0f} h"
 
 
 @click.command("list")

@@ -3,7 +3,6 @@
 import shlex
 import signal
 from collections.abc import Callable
-from pathlib import Path
 
 import click
 from rich.console import Console
@@ -26,6 +25,8 @@ _PHASES = {
     Section.FIRST_STEP: "building the graph",
     Section.TRAIN: "training",
     Section.EVAL: "evaluating",
+    Section.CHECKPOINT: "saving",
+    Section.UPLOAD: "uploading",
 }
 _PHASE_WIDTH = max(map(len, _PHASES.values()))
 _TAIL_LINES = 20
@@ -152,10 +153,9 @@ def _print_results(status: JobStatus, model_dir: str, *, is_trained: bool) -> No
     done = "Trained to" if is_trained else "At"
     click.echo(f"\n{done} step {status.step}. Evaluation: " + _join_metrics(status.metrics or {}))
     click.echo(f"\nFiles in {status.model_dir}:")
-    for path in sorted(Path(status.model_dir).rglob("*")):
-        relative = path.relative_to(status.model_dir)
-        if path.is_file() and relative.parts[0] != ".runner":
-            click.echo(f"  {path.stat().st_size:>9,}  {relative}")
+    for entry in open_directory(status.model_dir).list(recursive=True):
+        if not entry.name.startswith(".runner/"):
+            click.echo(f"  {entry.size_bytes:>9,}  {entry.name}")
     click.echo("\nWhat to try next:")
     model_dir = shlex.quote(model_dir)
     steps = 2 * (status.step or 0)

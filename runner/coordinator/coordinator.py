@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from runner.coordinator.admission import FreeSlots
 from runner.coordinator.dispatch import Dispatcher
+from runner.coordinator.fences import Fences, read_fence
 from runner.coordinator.generations import Generations, worker_lease
 from runner.coordinator.leases import LeaseWatch
 from runner.errors import RedisUnavailableError, StaleEpochError
@@ -32,6 +33,7 @@ class Coordinator:
         dispatcher: Rings for places.
         settings: Time limits.
         clock: Monotonic time in seconds.
+        fences: Reads the generation that a model_dir has reached.
     """
 
     def __init__(
@@ -41,10 +43,12 @@ class Coordinator:
         *,
         settings: Settings,
         clock: Callable[[], float] = time.monotonic,
+        fences: Fences | None = None,
     ) -> None:
         self._store = store
         self._leases = LeaseWatch(settings.lease_secs, clock=clock)
         self._generations = Generations(store, dispatcher, settings=settings, leases=self._leases, clock=clock)
+        self._fences = fences or Fences(read_fence, clock=clock)
         self._epoch: int | None = None
         self._doubtful: list[WorkerInfo] = []
 
@@ -96,6 +100,7 @@ class Coordinator:
     def _pass(self, epoch: int) -> None:
         if not self._leases.begin():
             self._generations.forget()
+        self._fences.begin()
         slots = FreeSlots(self._live_workers(), doubtful=self._doubtful)
         jobs = self._store.active_jobs()
         for job in jobs:
@@ -104,7 +109,8 @@ class Coordinator:
         for job in jobs:
             if job.is_waiting:
                 self._admit(epoch, job, slots)
-        self._generations.prune({job.id for job in jobs})
+        for memory in (self._generations, self._fences):
+            memory.prune({job.id for job in jobs})
         self._leases.end()
 
     def _live_workers(self) -> list[WorkerInfo]:
@@ -123,9 +129,17 @@ class Coordinator:
         if job.cancel:
             self._store.transition(epoch, job, State.CANCELLED, Reason.CANCEL_REQUESTED, "cancelled")
         elif self._generations.may_begin(job):
-            wanting = slots.take(job)
-            if not wanting:
-                self._generations.begin(epoch, job)
+            # Asked before the slots, which a job whose model_dir cannot be reached leaves to the others.
+            if problem := self._fences.problem(job.id, job.spec.model_dir):
+                self._wait(epoch, job, Reason.WAITING_FOR_MODEL_DIR, problem)
+            elif not (wanting := slots.take(job)):
+                if (fence := self._fences.generation(job.id, job.spec.model_dir)) is not None:
+                    self._generations.begin(epoch, job, fence=fence)
             # Before the first beats of the workers are seen, what is missing is not known.
-            elif wanting != job.message and not self._doubtful:
-                self._store.transition(epoch, job, job.state, Reason.WAITING_FOR_SLOTS, wanting)
+            elif not self._doubtful:
+                self._wait(epoch, job, Reason.WAITING_FOR_SLOTS, wanting)
+
+    def _wait(self, epoch: int, job: JobRecord, reason: Reason, message: str) -> None:
+        if message != job.message:
+            self._store.transition(epoch, job, job.state, reason, message)
+            _logger.info("Job %s: %s (%s), %s.", job.id, job.state, reason, message)

@@ -9,7 +9,7 @@ from runner.cluster import ClusterSpec, Place
 from runner.coordinator.admission import held_slots
 from runner.coordinator.dispatch import Dispatcher
 from runner.coordinator.leases import LeaseWatch
-from runner.coordinator.verdict import CHIEF, chief_completed, describe, first_failure, judge, last_step
+from runner.coordinator.verdict import CHIEF, chief_completed, describe, first_failure, judge, last_saves, last_step
 from runner.jobs.state import JobRecord, Outcome, OutcomeKind, Reason, State, Task
 from runner.jobs.store import JobStore
 from runner.settings import Settings
@@ -71,9 +71,15 @@ class Generations:
         """Whether a job whose last gang did not come together has waited long enough."""
         return job.id not in self._backoffs or self._clock() >= self._backoffs[job.id].until
 
-    def begin(self, epoch: int, job: JobRecord) -> None:
-        """Begins the next generation of a job that was admitted, and rings for all of its places."""
-        if self._store.begin_generation(epoch, job) is not None:
+    def begin(self, epoch: int, job: JobRecord, *, fence: int) -> None:
+        """Begins the next generation of a job that was admitted, and rings for all of its places.
+
+        Args:
+            epoch: Of the leader.
+            job: Waiting.
+            fence: The generation that its model_dir has reached, which may be another job's, or another Redis's.
+        """
+        if self._store.begin_generation(epoch, job, fence=fence) is not None:
             self.advance(epoch, self._store.job(job.id))
 
     def advance(self, epoch: int, job: JobRecord) -> int:
@@ -160,8 +166,11 @@ class Generations:
         elif job.cluster is None:
             self._store.seal(epoch, job, _cluster(tasks))
             self._backoffs.pop(job.id, None)
-        elif job.state is not State.RUNNING and tasks[CHIEF].progress.step is not None:
-            self._say(epoch, job, State.RUNNING, Reason.TRAINING, "training")
+        elif tasks[CHIEF].progress.step is not None:
+            saves = last_saves(tasks)
+            reason = Reason.SAVE_FAILED if saves and saves.error else Reason.TRAINING
+            message = f"training; {saves.error}" if saves and saves.error else "training"
+            self._say(epoch, job, State.RUNNING, reason, message)
 
     def _ring(self, job: JobRecord, places: Collection[Place]) -> None:
         attempt, now = self._attempt(job), self._clock()
@@ -179,6 +188,8 @@ class Generations:
             "failures": verdict.failures,
             "step": job.step if step is None else step,
         }
+        if saves := last_saves(tasks):
+            fields["saves"] = saves.after(job.saves)
         if verdict.state is State.SUCCEEDED and (outcome := tasks[CHIEF].outcome):
             fields["metrics"] = outcome.metrics
         if verdict.reason is Reason.RENDEZVOUS_TIMEOUT:

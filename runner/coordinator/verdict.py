@@ -4,14 +4,20 @@ from collections.abc import Mapping
 from typing import NamedTuple
 
 from runner.cluster import Place, TaskType
-from runner.jobs.state import JobRecord, Outcome, OutcomeKind, Reason, State, Task, first_cause
+from runner.jobs.state import JobRecord, Outcome, OutcomeKind, Reason, Saves, State, Task, first_cause
 
-__all__ = ["Verdict", "chief_completed", "describe", "first_failure", "judge", "last_step"]
+__all__ = ["Verdict", "chief_completed", "describe", "first_failure", "judge", "last_saves", "last_step"]
 
 CHIEF = Place(TaskType.CHIEF, 0)
 
+# Another try would end alike, or in a fight with another writer.
+_ENDS = {
+    OutcomeKind.MODEL_DIR_TAKEN: Reason.MODEL_DIR_TAKEN,
+    OutcomeKind.CONFIG_ERROR: Reason.CONFIG_ERROR,
+}
 _REASONS = {OutcomeKind.LOST: Reason.TASK_LOST, OutcomeKind.PEER_LOST: Reason.TASK_LOST}
 _PHRASES = {
+    OutcomeKind.MODEL_DIR_TAKEN: "gave way to another writer",
     OutcomeKind.CONFIG_ERROR: "could not be set up",
     OutcomeKind.FAILED: "failed",
     OutcomeKind.KILLED: "was killed",
@@ -57,8 +63,8 @@ def judge(job: JobRecord, tasks: Mapping[Place, Task]) -> Verdict:
 
 
 def _charge(job: JobRecord, outcome: Outcome, cause: str) -> Verdict:
-    if outcome.kind is OutcomeKind.CONFIG_ERROR:
-        return Verdict(State.FAILED, Reason.CONFIG_ERROR, cause, job.failures)
+    if outcome.kind in _ENDS:
+        return Verdict(State.FAILED, _ENDS[outcome.kind], cause, job.failures)
     if outcome.kind is OutcomeKind.DRAINED:
         return Verdict(State.PENDING, Reason.WORKER_DRAINED, cause, job.failures)
     failures = job.failures + 1
@@ -96,6 +102,12 @@ def last_step(tasks: Mapping[Place, Task]) -> int | None:
         return None
     steps = (chief.progress.step, chief.outcome.step if chief.outcome else None)
     return max((step for step in steps if step is not None), default=None)
+
+
+def last_saves(tasks: Mapping[Place, Task]) -> Saves | None:
+    """How saving went in a generation; None if its chief told nothing of it."""
+    chief = tasks.get(CHIEF)
+    return chief.progress.saves if chief else None
 
 
 def _outcomes(tasks: Mapping[Place, Task]) -> dict[Place, Outcome]:

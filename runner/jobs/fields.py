@@ -1,4 +1,20 @@
-"""How jobs and tasks are written in Redis: keys, which `runner.jobs.store` lists, and the fields of hashes."""
+"""How jobs and tasks are written in Redis: keys, and the fields of hashes.
+
+Keys, all under "runner:":
+    epoch                    leader epoch of the newest coordinator
+    leader                   the same, for as long as that coordinator shows signs of life
+    submissions              counter of jobs
+    jobs                     sorted set of job ids in order of submission
+    active                   the same, of the jobs that have not ended
+    model_dirs               hash of the real path of a model_dir -> id of the job that uses it
+    workers                  hash of worker id -> WorkerInfo, and `<id>#beat` -> counter
+    wake                     channel: something changed that a coordinator may want to look at
+    job:<id>                 hash of the fields of JobRecord
+    job:<id>:events          list of Event, oldest first
+    job:<id>:logs            stream of {place, generation, line}
+    job:<id>:tasks:<g>       hash of <place> -> Claim, and <place>#lease, <place>#progress, <place>#outcome; of the
+                             newest generation only
+"""
 
 import json
 from collections.abc import Mapping
@@ -9,7 +25,7 @@ from pydantic import ValidationError
 
 from runner.cluster import Place
 from runner.errors import JobSpecError
-from runner.jobs.spec import JobSpec
+from runner.jobs.spec import JobSpec, Model
 from runner.jobs.state import Claim, JobRecord, Outcome, Progress, Task
 
 __all__ = [
@@ -63,6 +79,8 @@ def encode(value: Any) -> str:
         return ""
     if value is True:
         return "1"
+    if isinstance(value, Model):
+        return value.model_dump_json()
     return json.dumps(value) if isinstance(value, dict) else str(value)
 
 
@@ -87,6 +105,7 @@ def parse_job(job_id: str, fields: Mapping[str, str]) -> JobRecord:
     decoded: dict[str, Any] = {name: text or None for name, text in texts.items()}
     for name in ("cluster", "metrics"):
         decoded[name] = json.loads(texts[name]) if texts[name] else None
+    decoded["saves"] = json.loads(texts["saves"] or "{}")
     for name in ("cancel", "closing"):
         decoded[name] = texts[name] == "1"
     try:

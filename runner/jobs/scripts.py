@@ -1,7 +1,7 @@
 """The Lua scripts of the job store: every step that must be whole, or refused, happens inside Redis.
 
 A coordinator's script gets its leader epoch first and refuses an older one. Keys and fields are those of
-`runner.jobs.store`.
+`runner.jobs.fields`.
 """
 
 __all__ = [
@@ -68,14 +68,14 @@ return 1
 """
 )
 
-# KEYS: job, tasks of the generation before. ARGV: epoch, generation.
+# KEYS: job, tasks of the generation before. ARGV: epoch, generation before, generation.
 # Nothing of a new generation exists before this, and none begins while the last one may still have a writer: whoever
 # asks for its lease from now on does not hold it.
 BEGIN_GENERATION = (
     CHECK_EPOCH
     + """
-if tonumber(redis.call('HGET', KEYS[1], 'generation')) ~= tonumber(ARGV[2]) - 1 then return 0 end
-redis.call('HSET', KEYS[1], 'generation', ARGV[2], 'closing', '', 'cluster', '')
+if redis.call('HGET', KEYS[1], 'generation') ~= ARGV[2] then return 0 end
+redis.call('HSET', KEYS[1], 'generation', ARGV[3], 'closing', '', 'cluster', '')
 redis.call('DEL', KEYS[2])
 return 1
 """

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, NamedTuple
+from typing import Annotated, NamedTuple, Self
 
 from pydantic import BeforeValidator, Field, PlainSerializer
 
@@ -19,6 +19,7 @@ __all__ = [
     "OutcomeKind",
     "Progress",
     "Reason",
+    "Saves",
     "Section",
     "State",
     "Task",
@@ -54,6 +55,7 @@ class Reason(StrEnum):
 
     SUBMITTED = "SUBMITTED"
     WAITING_FOR_SLOTS = "WAITING_FOR_SLOTS"
+    WAITING_FOR_MODEL_DIR = "WAITING_FOR_MODEL_DIR"
     ADMITTED = "ADMITTED"
     TRAINING = "TRAINING"
     RENDEZVOUS_TIMEOUT = "RENDEZVOUS_TIMEOUT"
@@ -61,7 +63,9 @@ class Reason(StrEnum):
     TASK_LOST = "TASK_LOST"
     WORKER_DRAINED = "WORKER_DRAINED"
     CANCEL_REQUESTED = "CANCEL_REQUESTED"
+    SAVE_FAILED = "SAVE_FAILED"
     COMPLETED = "COMPLETED"
+    MODEL_DIR_TAKEN = "MODEL_DIR_TAKEN"
     CONFIG_ERROR = "CONFIG_ERROR"
     MAX_FAILURES = "MAX_FAILURES"
 
@@ -73,11 +77,17 @@ class Section(StrEnum):
     FIRST_STEP = "first_step"
     TRAIN = "train"
     EVAL = "eval"
+    CHECKPOINT = "checkpoint"
+    """Waits for the last save of the training, into a local model_dir; or"""
+    UPLOAD = "upload"
+    """into one on an object store."""
 
 
 class OutcomeKind(StrEnum):
     """How a task ended. The order is the order in which a cause is charged: a victim never hides its killer."""
 
+    MODEL_DIR_TAKEN = "model_dir_taken"
+    """Somebody else writes into the model_dir: another job, from another Redis perhaps, or a train() without one."""
     CONFIG_ERROR = "config_error"
     """The job could not be set up: unknown entry, an import that raises, an invalid experiment."""
     FAILED = "failed"
@@ -85,7 +95,8 @@ class OutcomeKind(StrEnum):
     KILLED = "killed"
     """The training process ended without a word: a signal, or the system ran out of memory."""
     LOST = "lost"
-    """The lease was lost: its machine or its supervisor is gone. Written by the coordinator."""
+    """The lease was lost: its machine or its supervisor is gone. Written by the coordinator; or by a task that found a
+    later generation of its own job in the model_dir, so that it is what the coordinator took it for."""
     DRAINED = "drained"
     """The worker was told to shut down."""
     PEER_LOST = "peer_lost"
@@ -96,6 +107,24 @@ class OutcomeKind(StrEnum):
     """Trained to the last step."""
 
 
+class Saves(Model):
+    """How the saving of checkpoints goes, as the chief of a generation tells it.
+
+    Attributes:
+        step: global_step of the newest checkpoint that this generation published; None before the first.
+        time: When; UTC, RFC 3339.
+        error: Why the newest save failed, which is tried again at the next one that is due; "" if it did not fail.
+    """
+
+    step: int | None = None
+    time: str | None = None
+    error: str = ""
+
+    def after(self, before: Self) -> Self:
+        """The same, with the newest checkpoint of the generations before as long as this one has published none."""
+        return self if self.step is not None else self.model_copy(update={"step": before.step, "time": before.time})
+
+
 class Progress(Model):
     """The newest sign of life of a training process.
 
@@ -104,12 +133,14 @@ class Progress(Model):
         step: global_step after the last completed step; None before the first.
         loss: Mean loss over the replicas at that step.
         steps_per_sec: Since the report before.
+        saves: Of the chief, once there was one.
     """
 
     section: Section = Section.STARTUP
     step: int | None = None
     loss: float | None = None
     steps_per_sec: float | None = None
+    saves: Saves | None = None
 
 
 class Outcome(Model):
@@ -192,7 +223,7 @@ class JobRecord(Model):
 
     Attributes:
         reserved: Real path of the model_dir, which no other job may use until this one has ended.
-        generation: Number of the newest attempt; 0 before the first.
+        generation: Number of the newest attempt; 0 before the first. Above that of all writers of its model_dir.
         failures: Generations that ended in a failure.
         cancel: Somebody asked to cancel the job.
         settled: The newest generation that is over: all its leases released or lost, and its end judged.
@@ -200,6 +231,7 @@ class JobRecord(Model):
         step: global_step that the settled generations reached; None if none reported one.
         cluster: Addresses of the sealed generation; None before.
         metrics: Of the evaluation after training, if there was one.
+        saves: As the settled generations left them.
     """
 
     id: str
@@ -216,6 +248,7 @@ class JobRecord(Model):
     cluster: ClusterSpec | None = None
     step: int | None = None
     metrics: dict[str, float] | None = None
+    saves: Saves = Field(default_factory=Saves)
     submitted_at: str
     started_at: str | None = None
     ended_at: str | None = None

@@ -8,7 +8,7 @@ from pydantic import JsonValue
 from runner.cluster import Place, TaskType
 from runner.errors import JobCancelledError, JobFailedError
 from runner.jobs.spec import Model
-from runner.jobs.state import Event, JobRecord, PlaceField, Reason, Section, State, Task
+from runner.jobs.state import Event, JobRecord, PlaceField, Reason, Saves, Section, State, Task
 
 __all__ = ["JobStatus", "TaskStatus"]
 
@@ -19,8 +19,9 @@ class TaskStatus(Model):
     """One task of the newest generation.
 
     Attributes:
-        state: "waiting" for a slot, what it is busy with ("startup", "first_step", "train", "eval"), or how it ended
-            ("completed", "failed", "killed", "lost", "drained", "peer_lost", "stopped", "config_error").
+        state: "waiting" for a slot, what it is busy with ("startup", "first_step", "train", "eval", "checkpoint",
+            "upload"), or how it ended ("completed", "failed", "killed", "lost", "drained", "peer_lost", "stopped",
+            "config_error", "model_dir_taken").
         worker: Id of the Celery worker that runs it; None while it waits.
         pid: Of the training process, on `host`.
         message: What there is to say about its end.
@@ -69,6 +70,7 @@ class JobStatus(Model):
         step: global_step of the chief, or the last one known.
         loss: Mean over the replicas, at the chief's last report.
         metrics: Of the evaluation after training.
+        saves: The newest checkpoint that the job published, and what is wrong with the saves since.
         tasks: Of the newest generation, the chief first.
         events: Every change of state, oldest first.
     """
@@ -92,6 +94,7 @@ class JobStatus(Model):
     loss: float | None
     steps_per_sec: float | None
     metrics: dict[str, float] | None
+    saves: Saves
     submitted_at: str
     started_at: str | None
     ended_at: str | None
@@ -104,7 +107,8 @@ class JobStatus(Model):
         shown = tuple(TaskStatus.of(task) for task in tasks.values())
         chief = next((task for task in shown if task.place.task_type is TaskType.CHIEF), None)
         spec = job.spec.model_dump(include={"entry", "params", "model_dir", "workers", "queue", "priority"})
-        record = job.model_dump(exclude={"spec", "reserved", "settled", "closing", "cluster", "step"})
+        record = job.model_dump(exclude={"spec", "reserved", "settled", "closing", "cluster", "step", "saves"})
+        saves = next((task.progress.saves for task in tasks.values() if task.progress.saves), None)
         return cls(
             **spec,
             **record,
@@ -113,6 +117,7 @@ class JobStatus(Model):
             step=job.step if chief is None or chief.step is None else chief.step,
             loss=chief.loss if chief else None,
             steps_per_sec=chief.steps_per_sec if chief else None,
+            saves=saves.after(job.saves) if saves else job.saves,
             tasks=shown,
             events=tuple(events),
         )

@@ -1,20 +1,4 @@
-"""JobStore: the truth about jobs, in Redis.
-
-Keys, all under "runner:":
-    epoch                    leader epoch of the newest coordinator
-    leader                   the same, for as long as that coordinator shows signs of life
-    submissions              counter of jobs
-    jobs                     sorted set of job ids in order of submission
-    active                   the same, of the jobs that have not ended
-    model_dirs               hash of the real path of a model_dir -> id of the job that uses it
-    workers                  hash of worker id -> WorkerInfo, and `<id>#beat` -> counter
-    wake                     channel: something changed that a coordinator may want to look at
-    job:<id>                 hash of the fields of JobRecord
-    job:<id>:events          list of Event, oldest first
-    job:<id>:logs            stream of {place, generation, line}
-    job:<id>:tasks:<g>       hash of <place> -> Claim, and <place>#lease, <place>#progress, <place>#outcome; of the
-                             newest generation only
-"""
+"""JobStore: the truth about jobs, in Redis. `runner.jobs.fields` lists its keys."""
 
 import json
 import logging
@@ -332,15 +316,20 @@ class JobStore:
         with self._errors():
             return int(self._redis.get("runner:epoch") or 0)
 
-    def begin_generation(self, epoch: int, job: JobRecord) -> int | None:
+    def begin_generation(self, epoch: int, job: JobRecord, *, fence: int = 0) -> int | None:
         """Opens the next generation: its places can be claimed, and the tasks of the last one are forgotten.
 
+        Args:
+            epoch: Of the leader.
+            job: As read before; refused if it has begun another generation since.
+            fence: Highest generation that has written into the model_dir, be it this job's or not.
+
         Returns:
-            Its number; None if another one was begun in between.
+            Its number, above both; None if another one was begun in between.
         """
-        generation = job.generation + 1
+        generation = max(job.generation, fence) + 1
         keys = [job_key(job.id), tasks_key(job.id, job.generation)]
-        begun = self._script(scripts.BEGIN_GENERATION, keys, epoch, generation)
+        begun = self._script(scripts.BEGIN_GENERATION, keys, epoch, job.generation, generation)
         return generation if begun else None
 
     def seal(self, epoch: int, job: JobRecord, cluster: ClusterSpec) -> bool:
