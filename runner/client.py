@@ -13,6 +13,7 @@ from pydantic import ValidationError
 from runner.checkpoint.listing import CheckpointInfo, list_checkpoints
 from runner.errors import CodeSnapshotError, JobSpecError, ModelDirError, WaitTimeoutError
 from runner.jobs.entry import check_entry, entry_name, source_root
+from runner.jobs.records import write_spec
 from runner.jobs.snapshot import Contents, Snapshot, pack, snapshot_name
 from runner.jobs.spec import DEFAULT_QUEUE, JobSpec
 from runner.jobs.state import LogLine
@@ -148,7 +149,8 @@ class Client:
         Args:
             entry: "module:function", or a function at the top level of a module, that makes the Experiment.
             params: Passed to the entry; JSON values only.
-            model_dir: Where checkpoints go, on a disk that all workers share; a relative path is made absolute.
+            model_dir: Where checkpoints go: a directory that all workers share, of which a relative path is made
+                absolute, or a URL such as s3://bucket/models/iris.
             workers: Worker tasks beside the chief: the job needs 1 + workers slots.
             name: First part of the job's id; by default from the entry.
             queue: The slots that listen on it.
@@ -161,7 +163,9 @@ class Client:
         Raises:
             EntryError: No task could import the entry.
             JobSpecError: Another argument cannot be used.
-            ModelDirError: model_dir cannot be used or written.
+            ModelDirError: model_dir cannot be used or written: there is no such bucket, it is read-only, or the
+                credentials are wrong.
+            StoreUnavailableError: Its store does not answer.
             ModelDirInUseError: A job that has not ended uses it.
             CodeSnapshotError: The code cannot be packed.
             RedisUnavailableError: Redis does not answer.
@@ -194,6 +198,7 @@ class Client:
             spec = spec.model_copy(update={"code": snapshot.sha256})
             if directory.stat(name := snapshot_name(snapshot.sha256)) is None:
                 directory.write_bytes(name, snapshot.data)
+        write_spec(directory, spec)
         return Job(self._store, self._store.submit(spec).id, code=snapshot.contents if snapshot else None)
 
     def get(self, job_id: str) -> Job:
@@ -212,7 +217,13 @@ class Client:
 def _resolve(model_dir: str | os.PathLike[str]) -> str:
     if not isinstance(model_dir, str | os.PathLike):
         raise ModelDirError(f"model_dir={model_dir!r}: expected a path such as /data/models/iris.")
-    return resolve_model_dir(model_dir)
+    url = resolve_model_dir(model_dir)
+    if url.startswith("memory://"):
+        raise ModelDirError(
+            f"model_dir={url!r} is in the memory of this process, where no task of a job would find it. "
+            "Give a path that all workers share, or a URL such as s3://bucket/models/iris."
+        )
+    return url
 
 
 def _spec(**fields: Any) -> JobSpec:

@@ -18,7 +18,9 @@ from runner.errors import (
     RedisUnavailableError,
     RunnerError,
 )
+from runner.jobs.records import SPEC_NAME
 from runner.jobs.snapshot import snapshot_name, unpack
+from runner.jobs.spec import JobSpec
 from runner.jobs.state import Reason, State
 from runner.jobs.store import JobStore
 from runner.settings import Settings
@@ -55,6 +57,13 @@ def test_the_code_lies_in_model_dir_under_its_hash(store: JobStore, job: Job, tm
     assert sha256 is not None
     data = open_directory(str(tmp_path / "model")).read_bytes(snapshot_name(sha256))
     assert (unpack(data, sha256, tmp_path / "cache") / "iris.py").is_file()
+
+
+def test_the_model_dir_alone_tells_how_to_submit_the_job_again(store: JobStore, job: Job, tmp_path: Path) -> None:
+    recorded = JobSpec.from_json((tmp_path / "model" / SPEC_NAME).read_text())
+
+    assert recorded == store.job(job.id).spec
+    assert recorded.code is not None
 
 
 def test_the_same_code_is_stored_once(
@@ -157,6 +166,8 @@ def _recursive() -> list[Any]:
         ({"max_failures": -1}, JobSpecError, "max_failures=-1"),
         ({"model_dir": ""}, ModelDirError, "model_dir=''"),
         ({"model_dir": None}, ModelDirError, "model_dir=None"),
+        ({"model_dir": "memory://iris"}, ModelDirError, "in the memory of this process"),
+        ({"model_dir": "s3://key:secret@bucket/iris"}, ModelDirError, "has a password"),
         ({"model_dir": "gs://bucket/iris"}, ModelDirError, "gs:// is not installed"),
         ({"model_dir": "nosuch://iris"}, ModelDirError, "fsspec knows no protocol"),
         ({"model_dir": "/dev/null/model"}, ModelDirError, "cannot be written"),

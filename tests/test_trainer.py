@@ -1,5 +1,6 @@
 """The real training process, spoken to over its pipes as a supervisor does."""
 
+import itertools
 import os
 import subprocess
 import sys
@@ -12,11 +13,13 @@ import psutil
 import pytest
 
 from runner.cluster import TaskType
+from runner.jobs.records import GenerationRecord, generation_name
 from runner.jobs.state import Outcome, OutcomeKind, Section
 from tests.waiting import wait_until
 from workers.messages import REPORT_FD_VARIABLE, Cluster, Report, TrainerTask
 
 TIMEOUT_SECS = 120
+CODE = "c0de" * 16
 
 PRELUDE = """
 import os, subprocess, sys
@@ -93,12 +96,13 @@ def start(stack: ExitStack, tmp_path: Path, code: str, *, entry: str = "mine:exp
     trainer = Trainer(process, reports, log)
     task = TrainerTask(
         job_id="job-aaaaaaaa",
-        generation=1,
+        generation=3,
         task_type=TaskType.CHIEF,
         index=0,
         entry=entry,
         params={"word": "hello"},
         model_dir=str(tmp_path / "model"),
+        code=CODE,
         code_dir=str(directory),
     )
     trainer.send(task.model_dump_json())
@@ -109,7 +113,9 @@ def test_it_trains_evaluates_and_tells_its_progress(stack: ExitStack, tmp_path: 
     code = """
     def experiment(params):
         print("params", params, "in", os.getcwd())
-        estimator = tfe.Estimator(model_fn, config=tfe.RunConfig(save_checkpoints_steps=7))
+        config = tfe.RunConfig(save_checkpoints_steps=7)
+        print("service", dict(sorted(config.service.items())))
+        estimator = tfe.Estimator(model_fn, config=config)
         return tfe.Experiment(estimator, tfe.TrainSpec(input_fn, max_steps=10), tfe.EvalSpec(input_fn, steps=None))
     """
     trainer = start(stack, tmp_path, code)
@@ -123,12 +129,17 @@ def test_it_trains_evaluates_and_tells_its_progress(stack: ExitStack, tmp_path: 
     assert (outcome.kind, outcome.step) == (OutcomeKind.COMPLETED, 10)
     assert outcome.metrics is not None
     assert outcome.metrics["loss"] < 0.1
-    assert [p.section for p in progress][:3] == [Section.STARTUP, Section.FIRST_STEP, Section.TRAIN]
-    assert progress[2].step == 1
-    assert progress[2].loss == pytest.approx(1.0)
+    sections = [section for section, _ in itertools.groupby(p.section for p in progress)]
+    assert sections[:3] == [Section.STARTUP, Section.FIRST_STEP, Section.TRAIN]
+    first = next(p for p in progress if p.section is Section.TRAIN)
+    assert first.step == 1
+    assert first.loss == pytest.approx(1.0)
     assert (progress[-1].section, progress[-1].step) == (Section.EVAL, 10)
     assert f"params {{'word': 'hello'}} in {tmp_path / 'code'}" in trainer.log.read_text()
     assert (tmp_path / "model" / "model.ckpt-10.index").exists()
+    record = GenerationRecord.model_validate_json((tmp_path / "model" / generation_name(3)).read_text())
+    assert (record.job, record.generation, record.code, record.cluster) == ("job-aaaaaaaa", 3, CODE, {})
+    assert f"service {{'code': '{CODE}', 'generation': 3, 'job': 'job-aaaaaaaa'}}" in trainer.log.read_text()
     assert trainer.process.returncode == 0
 
 

@@ -22,7 +22,8 @@ class TrainerTask(Model):
 
     Attributes:
         entry: "module:function" that makes the Experiment.
-        code_dir: Unpacked code snapshot: working directory and first on sys.path; None: the entry comes with the
+        code: sha256 of the code snapshot, which checkpoints name; None: the entry comes with the environment.
+        code_dir: The snapshot, unpacked: working directory and first on sys.path; None: the entry comes with the
             environment.
     """
 
@@ -33,6 +34,7 @@ class TrainerTask(Model):
     entry: str
     params: dict[str, JsonValue]
     model_dir: str
+    code: str | None = None
     code_dir: str | None = None
 
 

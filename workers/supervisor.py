@@ -19,6 +19,7 @@ from runner.errors import (
     JobNotFoundError,
     ModelDirError,
     RedisUnavailableError,
+    StoreAccessError,
     TrainerStartError,
 )
 from runner.jobs.snapshot import snapshot_name, unpack
@@ -108,7 +109,7 @@ class Supervisor:
             return None
         try:
             code_dir = self._code_dir(job.spec)
-        except (CodeSnapshotError, ModelDirError, FileNotFoundError) as error:
+        except (CodeSnapshotError, ModelDirError, StoreAccessError, FileNotFoundError) as error:
             return self._give_up(OutcomeKind.CONFIG_ERROR, f"The job's code cannot be used: {error}")
         except OSError as error:
             return self._give_up(OutcomeKind.KILLED, f"{self._worker} could not read the job's code: {error}")
@@ -226,6 +227,7 @@ class Supervisor:
             entry=spec.entry,
             params=spec.params,
             model_dir=spec.model_dir,
+            code=spec.code,
             code_dir=str(code_dir) if code_dir else None,
         )
 

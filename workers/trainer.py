@@ -15,15 +15,18 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable
-from pathlib import Path
 from typing import IO, Any, NoReturn
 
 import numpy as np
 
-from runner.cluster import Place, tf_config
-from runner.errors import EntryError, InvalidExperimentError, PeerLostError
-from runner.jobs.state import Outcome, OutcomeKind, Progress, Section
+from runner.cluster import ClusterSpec, Place, TaskType, tf_config
+from runner.errors import EntryError, InvalidExperimentError, StaleGenerationError
+from runner.jobs.fields import rfc3339, utc_now
+from runner.jobs.records import GenerationRecord, write_generation
+from runner.jobs.state import Outcome, OutcomeKind, Progress, Saves, Section
+from runner.storage.urls import open_directory, resolve_model_dir
 from workers.messages import REPORT_FD_VARIABLE, Cluster, Report, TrainerTask
+from workers.outcomes import outcome_of
 
 __all__ = ["main"]
 
@@ -34,17 +37,45 @@ _EXIT_SECS = 20.0
 
 
 class _Reporter:
-    """Writes Report lines; the supervisor reads until the process ends."""
+    """Writes Report lines; the supervisor reads until the process ends. Thread-safe: saves end in other threads.
+
+    Args:
+        pipe: To the supervisor.
+    """
 
     def __init__(self, pipe: IO[str]) -> None:
         self._pipe = pipe
+        self._lock = threading.Lock()
+        self._progress = Progress()
 
-    def send(self, report: Report) -> None:
-        self._pipe.write(report.model_dump_json(exclude_none=True) + "\n")
-        self._pipe.flush()
+    def outcome(self, outcome: Outcome) -> None:
+        with self._lock:
+            self._send(Report(outcome=outcome))
 
     def progress(self, section: Section, step: int | None = None, **values: Any) -> None:
-        self.send(Report(progress=Progress(section=section, step=step, **values)))
+        with self._lock:
+            self._progress = Progress(section=section, step=step, saves=self._progress.saves, **values)
+            self._send(Report(progress=self._progress))
+
+    def section(self, section: Section) -> None:
+        self._update(section=section)
+
+    def saved(self, step: int) -> None:
+        self._update(saves=Saves(step=step, time=rfc3339(utc_now())))
+
+    def save_failed(self, step: int, error: BaseException) -> None:
+        saves = self._progress.saves or Saves()
+        message = f"the checkpoint of step {step} was not saved: {error}"
+        self._update(saves=saves.model_copy(update={"error": message}))
+
+    def _update(self, **changed: Any) -> None:
+        with self._lock:
+            self._progress = self._progress.model_copy(update=changed)
+            self._send(Report(progress=self._progress))
+
+    def _send(self, report: Report) -> None:
+        self._pipe.write(report.model_dump_json(exclude_none=True) + "\n")
+        self._pipe.flush()
 
 
 def main() -> None:
@@ -59,8 +90,8 @@ def main() -> None:
         outcome = _Trainer(task, reporter, clusters.get).run()
     except BaseException as error:  # noqa: BLE001 - the process boundary: whatever it is, the supervisor is told
         traceback.print_exc()
-        outcome = _outcome_of(error, is_ready=False)
-    reporter.send(Report(outcome=outcome))
+        outcome = outcome_of(error, is_ready=False)
+    reporter.outcome(outcome)
     _end(outcome)
 
 
@@ -102,9 +133,12 @@ class _Trainer:
     def run(self) -> Outcome:
         try:
             metrics = self._train_and_evaluate()
+        except StaleGenerationError as error:
+            _logger.warning("%s", error)
+            return outcome_of(error, is_ready=self._is_ready, step=self._step)
         except Exception as error:  # noqa: BLE001 - the process boundary
             traceback.print_exc()
-            return _outcome_of(error, is_ready=self._is_ready, step=self._step)
+            return outcome_of(error, is_ready=self._is_ready, step=self._step)
         return Outcome(kind=OutcomeKind.COMPLETED, step=self._step, metrics=metrics)
 
     def _train_and_evaluate(self) -> dict[str, float] | None:
@@ -118,6 +152,8 @@ class _Trainer:
         entry = _import_entry(self._task)
         addresses = self._wait_for_cluster().addresses
         experiment = _make_experiment(entry, self._task, addresses)
+        if self._task.task_type is TaskType.CHIEF:
+            _prepare_model_dir(self._task, addresses)
         self._reporter.progress(Section.FIRST_STEP)
         experiment.train(hooks=[ProgressHook(self._report_step, on_ready=self._on_ready)])
         self._step = step_of(experiment.estimator.latest_checkpoint() or "") if self._step is None else self._step
@@ -131,6 +167,16 @@ class _Trainer:
     def _report_step(self, step: int, loss: float, steps_per_sec: float | None) -> None:
         self._step = step
         self._reporter.progress(Section.TRAIN, step, loss=loss, steps_per_sec=steps_per_sec)
+
+
+def _prepare_model_dir(task: TrainerTask, addresses: ClusterSpec) -> None:
+    """Finds out now what would otherwise show at the first save, with hours of training to lose."""
+    directory = open_directory(task.model_dir)
+    directory.check_writable()
+    record = GenerationRecord(
+        job=task.job_id, generation=task.generation, code=task.code, time=rfc3339(utc_now()), cluster=addresses
+    )
+    write_generation(directory, record)
 
 
 def _import_entry(task: TrainerTask) -> Callable[..., Any]:
@@ -150,7 +196,7 @@ def _make_experiment(entry: Callable[..., Any], task: TrainerTask, addresses: di
     from runner.estimator import Experiment, RunConfig  # noqa: PLC0415 - loads TensorFlow
 
     place = Place(task.task_type, task.index)
-    service = {"job": task.job_id, "generation": task.generation}
+    service = {"job": task.job_id, "generation": task.generation, "code": task.code}
     os.environ["TF_CONFIG"] = json.dumps(tf_config(addresses, place, model_dir=task.model_dir, service=service))
     available = {"config": RunConfig(model_dir=task.model_dir), "params": task.params}
     parameters = inspect.signature(entry).parameters
@@ -160,32 +206,12 @@ def _make_experiment(entry: Callable[..., Any], task: TrainerTask, addresses: di
             f"{task.entry} returned {type(experiment).__name__}; it must return an Experiment."
         )
     model_dir = experiment.estimator.model_dir
-    if Path(model_dir).absolute() != Path(task.model_dir):
+    if resolve_model_dir(model_dir) != task.model_dir:
         raise InvalidExperimentError(
             f"{task.entry} made an estimator with model_dir {model_dir}, but the job's is {task.model_dir}: "
             "pass the config that it is given to the estimator."
         )
     return experiment
-
-
-def _outcome_of(error: BaseException, *, is_ready: bool, step: int | None = None) -> Outcome:
-    if isinstance(error, PeerLostError):
-        kind = OutcomeKind.PEER_LOST
-    elif is_ready or _is_transient(error):
-        kind = OutcomeKind.FAILED
-    else:
-        # Before the first step it is the entry, the graph, or a checkpoint that does not fit: another try ends alike.
-        kind = OutcomeKind.CONFIG_ERROR
-    return Outcome(kind=kind, message=f"{type(error).__name__}: {error}", step=step)
-
-
-def _is_transient(error: BaseException) -> bool:
-    """Whether it is an error that another try may not see."""
-    if isinstance(error, (FileNotFoundError, PermissionError)):
-        return False
-    # Of TensorFlow's errors INVALID_ARGUMENT (3) and NOT_FOUND (5) are a checkpoint or a graph that does not fit.
-    code = getattr(error, "error_code", None)
-    return isinstance(error, (OSError, MemoryError)) or code not in (None, 3, 5)
 
 
 def _is_number(value: Any) -> bool:

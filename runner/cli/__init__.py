@@ -6,7 +6,7 @@ from typing import Any, NoReturn
 
 import click
 
-from runner.errors import JobCancelledError, RedisUnavailableError, RunnerError, WaitTimeoutError
+from runner.errors import JobCancelledError, RedisUnavailableError, RunnerError, StoreUnavailableError, WaitTimeoutError
 
 __all__ = ["main"]
 
@@ -70,14 +70,14 @@ def _say_interrupted(ctx: click.Context, message: str) -> NoReturn:
 
 
 def _exit_code(error: RunnerError) -> int:
-    if isinstance(error, RedisUnavailableError):
+    if isinstance(error, RedisUnavailableError | StoreUnavailableError):
         return _UNREACHABLE
     if isinstance(error, JobCancelledError):
         return _CANCELLED
     if isinstance(error, WaitTimeoutError):
         return _TIMED_OUT
     # What our errors share with the builtin ones says that the caller gave something that cannot be used.
-    return _BAD_INPUT if isinstance(error, ValueError | TypeError | LookupError) else _FAILED
+    return _BAD_INPUT if isinstance(error, ValueError | TypeError | LookupError | PermissionError) else _FAILED
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -88,6 +88,6 @@ def main() -> None:
     Start with `runner quickstart`. For your own jobs keep `runner up` running in a terminal, and submit from another.
 
     \b
-    Exit codes: 0 ok, 1 the job failed, 2 usage or bad input, 3 Redis unreachable, 4 cancelled, 124 wait timed out,
-    130 interrupted.
+    Exit codes: 0 ok, 1 the job failed, 2 usage or bad input, 3 Redis, or the store of a model_dir, unreachable,
+    4 cancelled, 124 wait timed out, 130 interrupted.
     """  # noqa: D301 - click's mark for a paragraph that is not to be wrapped
