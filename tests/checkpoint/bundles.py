@@ -1,6 +1,6 @@
 """Bundles as a test needs them: written by ours from arrays, or by TensorFlow's SaveV2."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,15 +11,7 @@ from runner.checkpoint.bundle.entries import data_name, index_bytes, index_name
 from runner.checkpoint.bundle.layout import Tensor, layout, parts
 from runner.checkpoint.bundle.strings import encode_strings
 from runner.storage.directory import Directory
-
-Arrays = Mapping[str, np.ndarray[Any, Any]]
-
-
-def dtype_of(array: np.ndarray[Any, Any]) -> str:
-    """The name of an array's dtype as TensorFlow has it."""
-    if array.dtype == object:
-        return STRING
-    return array.dtype.names[0] if array.dtype.names else array.dtype.name
+from tests.checkpoint.arrays import Arrays, dtype_of
 
 
 def write_bundle(

@@ -11,54 +11,16 @@ import pytest
 import tensorflow as tf
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from hypothesis.extra import numpy as npst
 
 from runner.checkpoint.bundle.checksums import TensorChecksums, combine, mask, unmask
-from runner.checkpoint.bundle.dtypes import STRING, dtype_name, dtype_number, numpy_dtype
+from runner.checkpoint.bundle.dtypes import STRING, dtype_number, numpy_dtype
 from runner.checkpoint.bundle.entries import Index, adopt, index_bytes
 from runner.checkpoint.bundle.layout import Tensor, layout, local_shards, parts
 from runner.checkpoint.bundle.table import read_table, table_bytes
+from runner.checkpoint.bundle.varint import encode_varint
 from runner.storage.local_directory import LocalDirectory
-from tests.checkpoint.bundles import Arrays, dtype_of, files_of, save_slices, save_v2, write_bundle
-
-DTYPES = [
-    dtype_name(number) for number in range(64) if not dtype_name(number).startswith("dtype ") and number != 7
-]  # fmt: skip
-LESS_THAN_A_BYTE = {"int2": 2, "uint2": 2, "int4": 4, "uint4": 4, "float4_e2m1fn": 4}
-
-
-def random_array(dtype: str, shape: tuple[int, ...], seed: int = 0) -> np.ndarray[Any, Any]:
-    """Random bytes as an array of that dtype."""
-    size = int(np.prod(shape)) * numpy_dtype(dtype).itemsize
-    data = np.frombuffer(random.Random(seed).randbytes(size), np.uint8)
-    if dtype == "bool":
-        data = data % 2
-    if bits := LESS_THAN_A_BYTE.get(dtype):
-        data = data % (1 << bits)
-    return data.view(numpy_dtype(dtype)).reshape(shape)
-
-
-def content(value: Any) -> list[bytes] | bytes:
-    """What tells two arrays apart, NaNs included."""
-    array = np.asarray(value, object if isinstance(value, bytes) else None)
-    return list(array.reshape(-1)) if array.dtype == object else array.tobytes()
-
-
-def names() -> st.SearchStrategy[str]:
-    plain = st.text(st.characters(codec="utf-8"), min_size=1, max_size=30)
-    # A long common beginning is what the prefix compression of the index is for.
-    return st.one_of(plain, plain.map(lambda name: "dense/kernel/" * 20 + name))
-
-
-def arrays() -> st.SearchStrategy[np.ndarray[Any, Any]]:
-    shapes = npst.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=5)
-    dense = st.builds(random_array, st.sampled_from(DTYPES), shapes, st.integers(0, 2**32))
-    strings = npst.arrays(object, shapes, elements=st.binary(max_size=300), fill=st.nothing())
-    return dense | strings
-
-
-def bundles() -> st.SearchStrategy[dict[str, np.ndarray[Any, Any]]]:
-    return st.dictionaries(names(), arrays(), min_size=1, max_size=12)
+from tests.checkpoint.arrays import DTYPES, Arrays, bundles, content, dtype_of
+from tests.checkpoint.bundles import files_of, save_slices, save_v2, write_bundle
 
 
 @pytest.mark.parametrize("dtype", [*DTYPES, STRING])
@@ -174,6 +136,24 @@ def test_a_table_takes_no_key_out_of_order_and_gives_back_what_it_took() -> None
         table_bytes([items[1], items[0]])
 
 
+def test_a_small_table_cannot_stand_for_keys_without_end() -> None:
+    def block(entries: bytes) -> bytes:
+        data = entries + bytes(4) + (1).to_bytes(4, "little") + b"\0"
+        return data + mask(crc32c.crc32c(data)).to_bytes(4, "little")
+
+    long_keys = b"\0" + encode_varint(50_000) + b"\0" + b"a" * 50_000
+    for number in range(5_000):  # each is the one before and one byte more
+        long_keys += encode_varint(50_000 + number) + b"\1\0b"
+    first, empty = block(long_keys), block(b"")
+    place = encode_varint(0) + encode_varint(len(first) - 5)
+    index = block(b"\0\1" + encode_varint(len(place)) + b"z" + place)
+    places = [len(first), len(empty) - 5, len(first) + len(empty), len(index) - 5]
+    footer = b"".join(map(encode_varint, places)).ljust(40, b"\0") + table_bytes([])[-8:]
+
+    with pytest.raises(ValueError, match="keys are more than 64 times as long"):
+        list(read_table(first + empty + index + footer))
+
+
 @given(st.binary(max_size=200), st.binary(max_size=200))
 def test_a_checksum_is_put_together_from_those_of_the_pieces(first: bytes, second: bytes) -> None:
     whole = crc32c.crc32c(first + second)
@@ -257,5 +237,5 @@ def test_tensors_need_names_that_differ(names: list[str], message: str) -> None:
 
 @pytest.mark.parametrize(("dtype", "encoded_bytes"), [("variant", None), ("string", None), ("float32", 4)])
 def test_a_tensor_that_no_bundle_has_is_refused(dtype: str, encoded_bytes: int | None) -> None:
-    with pytest.raises(ValueError, match=r"not one that a checkpoint stores|encoded_bytes is for strings"):
+    with pytest.raises(ValueError, match=r"are no arrays|encoded_bytes is for strings"):
         Tensor("a", dtype, (), encoded_bytes)

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import Any
 
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -83,6 +84,7 @@ class Index:
             raise ValueError(f"{header.num_shards} data files for {len(entries)} tensors cannot be")
         for entry in entries.values():
             _check(entry, shards=header.num_shards)
+        _check_overlap(entries.values())
         slice_names = frozenset(stored_name(entry.name, each) for entry in entries.values() for each in entry.slices)
         return cls(header.num_shards, entries, bytes(header.nonce), slice_names)
 
@@ -211,3 +213,11 @@ def _check(entry: TensorEntry, *, shards: int) -> None:
         raise ValueError(f"tensor {entry.name!r} is said to be in data file {entry.shard} of {shards}")
     for each in entry.slices:
         each.bounds(entry.shape)
+
+
+def _check_overlap(entries: Iterable[TensorEntry]) -> None:
+    # No two share bytes, so that all tensors together are no larger than the files.
+    ordered = sorted((entry for entry in entries if entry.size_bytes), key=lambda entry: (entry.shard, entry.offset))
+    for entry, following in pairwise(ordered):
+        if entry.shard == following.shard and entry.end > following.offset:
+            raise ValueError(f"tensors {entry.name!r} and {following.name!r} overlap")

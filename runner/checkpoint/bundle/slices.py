@@ -39,10 +39,6 @@ class Slice:
                 raise ValueError(f"{text!r} is not a slice: expected a start and a length, or '-', for each dimension.")
         return cls(tuple(extents))
 
-    def is_whole(self, shape: Sequence[int]) -> bool:
-        """Whether it is all of a tensor of that shape."""
-        return all(self.bounds(shape)[axis] == (0, size) for axis, size in enumerate(shape))
-
     def bounds(self, shape: Sequence[int]) -> tuple[tuple[int, int], ...]:
         """Where it begins and ends in each dimension.
 

@@ -23,6 +23,7 @@ _FOOTER_SIZE_BYTES = 48
 _TRAILER = struct.Struct("<BI")  # of a block: the kind of its compression, the masked checksum of both
 _COUNT = struct.Struct("<I")
 _MAX_BYTE = 0xFF
+_MAX_EXPANSION = 4 * _RESTART_INTERVAL  # as often a key can be repeated, and more
 
 
 def table_bytes(items: Iterable[tuple[bytes, bytes]]) -> bytes:
@@ -143,14 +144,20 @@ def read_table(data: bytes) -> Iterator[tuple[bytes, bytes]]:
     if len(data) < _FOOTER_SIZE_BYTES or not data.endswith(_MAGIC):
         raise ValueError(f"its {len(data)} bytes do not end as a table does")
     footer = data[-_FOOTER_SIZE_BYTES : -len(_MAGIC)]
-    _, end = _read_place(footer, 0)  # of the empty block
-    place, _ = _read_place(footer, end)
+    empty_place, end = _read_place(footer, 0)
+    place, end = _read_place(footer, end)
+    if any(footer[end:]) or list(_read_block(data, empty_place)):
+        raise ValueError("its footer is not as it was written")
     last_key: bytes | None = None
+    left_bytes = _MAX_EXPANSION * len(data)
     for _, where in _read_block(data, place):
         for key, value in _read_block(data, _read_place(where, 0)[0]):
             if last_key is not None and key <= last_key:
                 raise ValueError(f"its key {key!r} follows {last_key!r}")
             last_key = key
+            left_bytes -= len(key)
+            if left_bytes < 0:
+                raise ValueError(f"its keys are more than {_MAX_EXPANSION} times as long as all of it")
             yield key, value
 
 
