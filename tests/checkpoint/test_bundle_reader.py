@@ -168,6 +168,13 @@ def test_a_part_that_is_not_in_the_tensor_is_refused(tmp_path: Path, part: str) 
     assert not isinstance(refused.value, CheckpointDamagedError)
 
 
+@pytest.mark.parametrize(
+    ("part", "is_whole"), [("-:-", True), ("0,12:-", True), ("0,12:0,20", True), ("0,11:-", False), ("-:1,19", False)]
+)
+def test_a_part_is_known_to_be_the_whole_however_it_is_written(part: str, *, is_whole: bool) -> None:
+    assert Slice.parse(part).is_whole((12, 20)) is is_whole
+
+
 @pytest.mark.parametrize("text", ["5", "a,b", "-1,2", "0,0", "0,5:"])
 def test_what_is_no_slice_is_refused(text: str) -> None:
     with pytest.raises(ValueError):  # noqa: PT011 - int() has its own words

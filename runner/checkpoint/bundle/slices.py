@@ -55,6 +55,14 @@ class Slice:
             raise ValueError(f"The slice {self} exceeds a tensor of shape {list(shape)}.")
         return bounds
 
+    def is_whole(self, shape: Sequence[int]) -> bool:
+        """Whether it is all of a tensor of that shape.
+
+        Raises:
+            ValueError: It is not within one.
+        """
+        return self.bounds(shape) == tuple((0, size) for size in shape)
+
     def shape(self, full: Sequence[int]) -> tuple[int, ...]:
         """Its own shape within a tensor of the full shape."""
         return tuple(stop - start for start, stop in self.bounds(full))
