@@ -12,6 +12,7 @@ __all__ = [
     "INPUT_BASENAME",
     "CheckpointFiles",
     "basename_of",
+    "find_files",
     "is_of_a_model",
     "step_of",
     "take_inventory",
@@ -109,6 +110,14 @@ def is_of_a_model(basename: str) -> bool:
 def take_inventory(directory: Directory) -> Mapping[str, CheckpointFiles]:
     """The checkpoints of models in a directory, by basename, in the order of their steps. Costs one listing."""
     return _group(directory.list())
+
+
+def find_files(directory: Directory, basename: str) -> CheckpointFiles:
+    """The files of one checkpoint, whatever it is called. Costs one listing."""
+    matches = [(entry, _FILE.fullmatch(entry.name)) for entry in directory.list()]
+    return CheckpointFiles(
+        basename, tuple(entry for entry, match in matches if match and match["basename"] == basename)
+    )
 
 
 def _group(entries: Iterable[Entry]) -> Mapping[str, CheckpointFiles]:

@@ -1,50 +1,64 @@
-"""Which checkpoints a model_dir holds, from its files alone: needs no TensorFlow."""
+"""Which checkpoints a model_dir holds, on any store, and in what state they are: needs no TensorFlow."""
 
-import glob
 import logging
 import os
-import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
+from typing import Literal
 
-from runner.errors import CheckpointNotFoundError
+from runner.checkpoint.commits import Commit, read_commit
+from runner.checkpoint.evaluations import read_evaluations
+from runner.checkpoint.inventory import (
+    CHECKPOINT_BASENAME,
+    INPUT_BASENAME,
+    CheckpointFiles,
+    find_files,
+    is_of_a_model,
+    step_of,
+    take_inventory,
+)
+from runner.checkpoint.state import STATE_FILE, CheckpointState, parse_state
+from runner.checkpoint.transitions import named_in, own_basename
+from runner.errors import CheckpointNotFoundError, ObjectNotFoundError
+from runner.storage.directory import Directory
+from runner.storage.urls import is_local, open_directory, resolve_model_dir, split_prefix
 
 __all__ = [
     "CHECKPOINT_BASENAME",
     "INPUT_BASENAME",
+    "CheckpointFollower",
     "CheckpointInfo",
     "latest_checkpoint",
     "list_checkpoints",
     "step_of",
+    "survey_checkpoints",
 ]
 
-CHECKPOINT_BASENAME = "model.ckpt"
-"""Checkpoints are named `model.ckpt-<step>`, as by tf.estimator."""
+_State = Literal["complete", "damaged", "orphan"]
 
-INPUT_BASENAME = "input"
-"""Checkpoints of an input pipeline, which are none of a model: `input.ckpt-<step>`, `input_worker_0.ckpt-<step>`."""
-
-_STATE_FILE = "checkpoint"
-_PREFIX = re.compile(r"-(\d+)$")
-_SHARD = re.compile(r"\.data-(?P<shard>\d{5})-of-(?P<shards>\d{5})$")
-_INPUT = re.compile(rf"^{INPUT_BASENAME}(_[a-z]+_\d+)?\.ckpt-")
-_LATEST = re.compile(r'^model_checkpoint_path: "(?P<path>(?:[^"\\]|\\.)*)"$', re.MULTILINE)
+_REQUESTS = 16
 
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, order=True)
 class CheckpointInfo:
-    """One complete checkpoint.
+    """One checkpoint.
 
     Attributes:
         step: global_step of its state.
-        prefix: Path without the suffix, as TensorFlow takes it: `<model_dir>/model.ckpt-<step>`.
+        prefix: Path or URL without the suffix, as TensorFlow takes it: `<model_dir>/model.ckpt-<step>`.
         size_bytes: Of all of its files.
         modified_at: When its index, which makes it exist, was written; UTC.
-        shards: Number of data files.
+        shards: Number of data files; 0 unless all of them are there.
         latest: Whether the `checkpoint` file names it as the newest.
+        state: "complete"; "damaged" if a file is missing or has another size than was recorded when it was written;
+            "orphan" if `checkpoint` does not name it: not yet, never, or no longer.
+        generation: Of the writer; None if that was none of ours.
+        code: sha256 of the code snapshot that wrote it; None without one.
+        metrics: What it was worth, by the names of the metrics; empty if it was not evaluated.
     """
 
     step: int
@@ -53,23 +67,46 @@ class CheckpointInfo:
     modified_at: datetime
     shards: int
     latest: bool
-
-
-def step_of(prefix: str) -> int | None:
-    """The step in a prefix `.../model.ckpt-<step>`; None if it has none."""
-    match = _PREFIX.search(prefix)
-    return int(match.group(1)) if match else None
+    state: _State = "complete"
+    generation: int | None = field(default=None, compare=False)
+    code: str | None = field(default=None, compare=False)
+    metrics: Mapping[str, float] = field(default_factory=dict, compare=False)
 
 
 def list_checkpoints(model_dir: str) -> list[CheckpointInfo]:
-    """All complete checkpoints of a local model_dir, by step; empty if the directory does not exist."""
-    named = _named_by_state_file(model_dir)
-    latest = None if named is None else os.path.abspath(named)
-    infos = [
-        _info(index, latest=os.path.abspath(index.with_suffix("")) == latest)
-        for index in Path(model_dir).glob("*.index")
-    ]
-    return sorted(info for info in infos if info)
+    """All complete checkpoints of a model_dir, by step; empty if the directory does not exist.
+
+    Args:
+        model_dir: Path or URL.
+    """
+    return [info for info in survey_checkpoints(model_dir) if info.state == "complete"]
+
+
+def survey_checkpoints(model_dir: str) -> list[CheckpointInfo]:
+    """All checkpoints of a model_dir in whatever state, by step. Their content is not read.
+
+    Args:
+        model_dir: Path or URL.
+    """
+    directory = _open(model_dir)
+    # In this order what is published meanwhile is found, and what is deleted meanwhile is not called damaged.
+    inventory = dict(take_inventory(directory))
+    state = _read_state(directory)
+    names = named_in(directory.url, state)
+    for name in names:
+        if is_of_a_model(name):
+            inventory.setdefault(name, CheckpointFiles(name, ()))
+            if not inventory[name].is_whole:
+                inventory[name] = find_files(directory, name)
+    if not inventory:
+        return []
+    with ThreadPoolExecutor(min(_REQUESTS, len(inventory))) as pool:
+        commits = dict(zip(inventory, pool.map(lambda name: read_commit(directory, name), inventory), strict=True))
+    metrics = read_evaluations(directory)
+    return sorted(
+        _info(model_dir, files, state=state, names=names, commit=commits[name], metrics=metrics.get(name, {}))
+        for name, files in inventory.items()
+    )
 
 
 def latest_checkpoint(model_dir: str) -> str | None:
@@ -79,64 +116,143 @@ def latest_checkpoint(model_dir: str) -> str | None:
     checkpoints are there, it is the newest complete one, with a warning: restarting from initial weights would throw
     the training away. It may be called while a chief saves.
 
+    Args:
+        model_dir: Path or URL.
+
     Returns:
         The prefix, or None if there is no checkpoint at all.
 
     Raises:
         CheckpointNotFoundError: The `checkpoint` file names a checkpoint whose files are not all there.
     """
-    named = _named_by_state_file(model_dir)
-    while named is not None:
-        if _is_complete(Path(named)):
-            return named
-        # The chief publishes a checkpoint before retention deletes the one before.
-        before, named = named, _named_by_state_file(model_dir)
-        if named == before:
-            state_file = os.path.join(model_dir, _STATE_FILE)
-            complete = [info.step for info in list_checkpoints(model_dir)]
-            raise CheckpointNotFoundError(
-                f"{state_file} names {named}, but its files are not all there; complete steps: {complete}. "
-                f"Restore the files, or remove {state_file} to go on from the newest complete checkpoint."
+    return CheckpointFollower(model_dir).poll()
+
+
+class CheckpointFollower:
+    """Tells again and again which checkpoint of a model_dir is the latest, at the cost of one small request.
+
+    Args:
+        model_dir: Path or URL.
+    """
+
+    def __init__(self, model_dir: str) -> None:
+        self._model_dir = model_dir
+        self._directory = _open(model_dir)
+        self._tag: str | None = None
+        self._prefix: str | None = None
+        self._warned_of: str | None = None
+
+    def poll(self) -> str | None:
+        """The prefix of the checkpoint to restore from now; see `latest_checkpoint`."""
+        while (state := self._read_if_changed()) is not None:
+            if state.latest is None and state.claim is None:
+                self._tag, self._prefix = None, self._newest()
+                break
+            prefix = None if state.latest is None else _prefix(self._model_dir, state.latest)
+            if prefix is None or self._is_whole(state.latest or ""):
+                self._prefix = prefix
+                break
+            # The chief publishes a checkpoint before retention deletes the one before: then the file has changed.
+            if _read_state(self._directory).latest == state.latest:
+                self._tag = None
+                raise self._incomplete(prefix)
+        return self._prefix
+
+    def _read_if_changed(self) -> CheckpointState | None:
+        try:
+            if self._tag is None:
+                stored = self._directory.read(STATE_FILE)
+            elif (changed := self._directory.read_if_changed(STATE_FILE, self._tag)) is not None:
+                stored = changed
+            else:
+                return None
+        except ObjectNotFoundError:
+            return CheckpointState(None)
+        self._tag = stored.tag
+        return parse_state(stored.data)
+
+    def _is_whole(self, path: str) -> bool:
+        name = own_basename(self._directory.url, path)
+        if name is not None:
+            return find_files(self._directory, name).is_whole
+        folder, basename = split_prefix(_prefix(self._directory.url, path))
+        return find_files(open_directory(folder), basename).is_whole
+
+    def _newest(self) -> str | None:
+        """The newest that looks complete, where no `checkpoint` tells."""
+        whole = [name for name, files in take_inventory(self._directory).items() if files.is_whole]
+        if not whole:
+            return None
+        prefix = _prefix(self._model_dir, whole[-1])
+        if prefix != self._warned_of:
+            self._warned_of = prefix
+            _logger.warning(
+                "%s has no `checkpoint` file; using its newest complete checkpoint, %s.", self._model_dir, prefix
             )
-    infos = list_checkpoints(model_dir)
-    if not infos:
-        return None
-    _logger.warning(
-        "%s has no `checkpoint` file; using its newest complete checkpoint, %s.", model_dir, infos[-1].prefix
+        return prefix
+
+    def _incomplete(self, prefix: str) -> CheckpointNotFoundError:
+        state_file = _prefix(self._model_dir, STATE_FILE)
+        complete = [info.step for info in list_checkpoints(self._model_dir)]
+        return CheckpointNotFoundError(
+            f"{state_file} names {prefix}, but its files are not all there; complete steps: {complete}. "
+            f"Restore the files, or remove {state_file} to go on from the newest complete checkpoint."
+        )
+
+
+def _open(model_dir: str) -> Directory:
+    # A local directory may have any name: what TensorFlow takes for a pattern matters where something is written.
+    return open_directory(os.path.abspath(model_dir) if is_local(model_dir) else resolve_model_dir(model_dir))
+
+
+def _prefix(model_dir: str, path: str) -> str:
+    """The prefix of what `checkpoint` names: an absolute path, or a URL, stays what it is."""
+    if is_local(model_dir) and is_local(path):
+        return os.path.join(model_dir, path)
+    return path if path.startswith("/") or not is_local(path) else f"{model_dir.rstrip('/')}/{path}"
+
+
+def _read_state(directory: Directory) -> CheckpointState:
+    try:
+        return parse_state(directory.read_bytes(STATE_FILE))
+    except ObjectNotFoundError:
+        return CheckpointState(None)
+
+
+def _info(
+    model_dir: str,
+    files: CheckpointFiles,
+    *,
+    state: CheckpointState,
+    names: frozenset[str],
+    commit: Commit | None,
+    metrics: Mapping[str, float],
+) -> CheckpointInfo:
+    name = files.basename
+    times = [entry.modified_at for entry in ([files.index] if files.index else files.entries)]
+    latest = None if state.latest is None else _real(_prefix(model_dir, state.latest))
+    return CheckpointInfo(
+        step=step_of(name) or 0,
+        prefix=_prefix(model_dir, name),
+        size_bytes=files.size_bytes,
+        modified_at=max(times, default=commit.time if commit else datetime.fromtimestamp(0, UTC)),
+        shards=files.shards,
+        latest=_real(_prefix(model_dir, name)) == latest,
+        state=_condition(files, commit, is_named=name in names, is_claimed=state.claim is not None),
+        generation=commit.generation if commit else None,
+        code=commit.code if commit else None,
+        metrics=metrics,
     )
-    return infos[-1].prefix
 
 
-def _named_by_state_file(model_dir: str) -> str | None:
-    try:
-        match = _LATEST.search(Path(model_dir, _STATE_FILE).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    if match is None or not match["path"]:
-        return None
-    # The escapes of a text proto stand for bytes: older writers put every byte that is not ASCII as \ooo.
-    path = match["path"].encode().decode("unicode_escape").encode("latin-1").decode()
-    return os.path.join(model_dir, path)  # an absolute path stays what it is
+def _condition(files: CheckpointFiles, commit: Commit | None, *, is_named: bool, is_claimed: bool) -> _State:
+    # Without a claim in it, `checkpoint` is not known to name all that was published.
+    if not is_named and (is_claimed or files.index is None):
+        return "orphan"
+    sizes = {entry.name: entry.size_bytes for entry in files.entries}
+    is_recorded = commit is None or all(sizes.get(name) == size for name, size in commit.objects.items())
+    return "complete" if files.is_whole and is_recorded else "damaged"
 
 
-def _is_complete(prefix: Path) -> bool:
-    return prefix.with_name(f"{prefix.name}.index").exists() and _count_shards(prefix) > 0
-
-
-def _count_shards(prefix: Path) -> int:
-    """Number of data files; 0 unless all of them are there."""
-    names = [path.name for path in prefix.parent.glob(f"{glob.escape(prefix.name)}.data-*")]
-    shards = {int(match["shard"]): int(match["shards"]) for match in map(_SHARD.search, names) if match}
-    return len(shards) if set(shards.values()) == {len(shards)} else 0
-
-
-def _info(index: Path, *, latest: bool) -> CheckpointInfo | None:
-    prefix = index.with_suffix("")
-    if (step := step_of(prefix.name)) is None or _INPUT.match(prefix.name) or not (shards := _count_shards(prefix)):
-        return None
-    try:
-        stats = [path.stat() for path in index.parent.glob(f"{glob.escape(prefix.name)}.*")]
-        modified_at = datetime.fromtimestamp(index.stat().st_mtime, tz=UTC)
-    except FileNotFoundError:  # deleted by its chief while we looked
-        return None
-    return CheckpointInfo(step, str(prefix), sum(stat.st_size for stat in stats), modified_at, shards, latest)
+def _real(prefix: str) -> str:
+    return os.path.abspath(prefix) if is_local(prefix) else prefix
