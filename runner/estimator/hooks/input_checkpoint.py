@@ -10,7 +10,9 @@ from tensorflow.python.data.experimental.ops.iterator_ops import _convert_extern
 from tensorflow.python.data.ops.iterator_ops import GLOBAL_ITERATORS, _IteratorSaveable
 
 from runner.checkpoint.listing import INPUT_BASENAME, step_of
+from runner.errors import StorageError
 from runner.estimator.estimator import Estimator
+from runner.estimator.hooks.input_files import input_files
 from runner.estimator.hooks.progress_hook import published_step
 from runner.estimator.hooks.step_hook import StepHook
 from runner.estimator.schedule import Schedule
@@ -26,7 +28,8 @@ class CheckpointInputPipelineHook(StepHook):
 
     The files are `input.ckpt-<step>.*` and `checkpoint_input` in model_dir; in a cluster each task has its own,
     `input_<task_type>_<task_id>.ckpt-<step>.*`. They hold the buffers of the pipeline too, a shuffle's for one, and can
-    be large. A re-creation of tf.data.experimental.CheckpointInputPipelineHook, which TensorFlow no longer has.
+    be large; to a remote model_dir they are uploaded in the thread that trains. A re-creation of
+    tf.data.experimental.CheckpointInputPipelineHook, which TensorFlow no longer has.
 
     Args:
         estimator: The estimator that trains with the hook; its config says when is saved, and how many are kept.
@@ -61,6 +64,7 @@ class CheckpointInputPipelineHook(StepHook):
         self._schedule = Schedule(
             every_steps=self._config.save_checkpoints_steps, every_secs=self._config.save_checkpoints_secs
         )
+        self._files = input_files(self._model_dir, self._name)
         self._is_first = True
         self._saved_step: int | None = None
 
@@ -90,36 +94,42 @@ class CheckpointInputPipelineHook(StepHook):
         """Saves the last state."""
         step = int(session.run(_v1.train.get_global_step()))
         if step != self._saved_step:
-            self._save(session, step)
+            self._save(session, step, is_last=True)
 
     @property
     def _basename(self) -> str:
         return os.path.join(self._model_dir, f"{self._name}.ckpt")
 
-    @property
-    def _state_filename(self) -> str:
-        return f"checkpoint_{self._name}"
-
-    def _save(self, session: Any, step: int) -> None:
+    def _save(self, session: Any, step: int, *, is_last: bool = False) -> None:
+        files = self._files
         _logger.info("Saving checkpoints for %d into %s.", step, self._basename)
-        Path(self._model_dir).mkdir(parents=True, exist_ok=True)
+        Path(files.folder).mkdir(parents=True, exist_ok=True)
         self._saver.save(
-            session, self._basename, global_step=step, latest_filename=self._state_filename, write_meta_graph=False
+            session, files.basename, global_step=step, latest_filename=files.state_name, write_meta_graph=False
         )
-        self._saved_step = step
+        try:
+            files.publish()
+        except StorageError as error:
+            if is_last:
+                raise
+            _logger.warning("The input of step %d is not saved, and the training goes on: %s", step, error)
+        else:
+            self._saved_step = step
         self._schedule.restart_clock()
 
     def _restore(self, session: Any, step: int) -> None:
-        state = tf.train.get_checkpoint_state(self._model_dir, self._state_filename)
+        files = self._files
+        state = files.state()
         if state is None:
             return
-        paths = [path for path in state.all_model_checkpoint_paths if Path(f"{path}.index").exists()]
-        self._saver.set_last_checkpoints_with_time([(path, Path(f"{path}.index").stat().st_mtime) for path in paths])
-        path = f"{self._basename}-{step}"
-        if not Path(f"{path}.index").exists():
+        written = [(path, files.written_at(path)) for path in state.all_model_checkpoint_paths]
+        self._saver.set_last_checkpoints_with_time([(path, at) for path, at in written if at is not None])
+        path = f"{files.basename}-{step}"
+        if files.written_at(path) is None:
             # The two are written one after the other, and a training may be killed in between.
             path = state.model_checkpoint_path
             _logger.warning(
                 "The input has no checkpoint of step %d; it goes on from that of step %s.", step, step_of(path)
             )
+        files.fetch(path)
         self._saver.restore(session, path)
