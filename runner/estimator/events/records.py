@@ -4,6 +4,8 @@ import struct
 
 from crc32c import crc32c
 
+from runner.checkpoint.bundle.checksums import mask
+
 __all__ = ["frame", "split_records"]
 
 _LENGTH = struct.Struct("<Q")
@@ -46,6 +48,4 @@ def _record_at(data: bytes, start: int) -> bytes | None:
 
 
 def _masked_crc(data: bytes) -> bytes:
-    # Masked, since the checksum of data that ends with its own checksum is a constant.
-    crc = crc32c(data)
-    return _CRC.pack((((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF)
+    return _CRC.pack(mask(crc32c(data)))
