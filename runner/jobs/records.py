@@ -4,17 +4,23 @@
     .runner/code/<sha256>.zip       its code; see runner.jobs.snapshot
     .runner/generations/<g>.json    GenerationRecord, written by the chief of each generation as it begins
 
-There are no credentials in any of it.
+There are no credentials in any of it. The commits of checkpoints, see runner.checkpoint.commits, name the code.
 """
 
 import contextlib
+from pathlib import Path
 
+from runner.checkpoint.commits import read_commit
+from runner.checkpoint.inventory import CHECKPOINT_BASENAME
+from runner.checkpoint.listing import list_checkpoints
 from runner.cluster import ClusterSpec
-from runner.errors import ConditionFailedError
+from runner.errors import CheckpointNotFoundError, CodeSnapshotError, ConditionFailedError, ObjectNotFoundError
+from runner.jobs.snapshot import snapshot_name, unpack_copy
 from runner.jobs.spec import JobSpec, Model
 from runner.storage.directory import Directory, IfAbsent
+from runner.storage.urls import open_directory
 
-__all__ = ["SPEC_NAME", "GenerationRecord", "generation_name", "write_generation", "write_spec"]
+__all__ = ["SPEC_NAME", "GenerationRecord", "generation_name", "unpack_code", "write_generation", "write_spec"]
 
 SPEC_NAME = ".runner/spec.json"
 
@@ -56,3 +62,41 @@ def write_generation(directory: Directory, record: GenerationRecord) -> None:
     with contextlib.suppress(ConditionFailedError):
         data = f"{record.model_dump_json()}\n".encode()
         directory.write_bytes(generation_name(record.generation), data, only=IfAbsent())
+
+
+def unpack_code(model_dir: str, step: int, target: Path) -> str:
+    """Unpacks the code that wrote a checkpoint.
+
+    Args:
+        model_dir: What `resolve_model_dir` returned.
+        step: Of the checkpoint.
+        target: Does not exist, or is an empty directory.
+
+    Returns:
+        The sha256 of its snapshot.
+
+    Raises:
+        CheckpointNotFoundError: There is no record of a checkpoint of that step.
+        CodeSnapshotError: No snapshot wrote it, the snapshot is gone or damaged, or there is something at `target`.
+    """
+    directory = open_directory(model_dir)
+    commit = read_commit(directory, f"{CHECKPOINT_BASENAME}-{step}")
+    if commit is None:
+        steps = [info.step for info in list_checkpoints(model_dir)]
+        raise CheckpointNotFoundError(
+            f"Nothing is recorded of who wrote step {step} in {model_dir}; complete steps: {steps}. "
+            "A checkpoint that TensorFlow itself wrote has no record."
+        )
+    if commit.code is None:
+        raise CodeSnapshotError(
+            f"Step {step} in {model_dir} was written by {commit.owner} without a code snapshot: its entry came with "
+            "the environment, or it was no job."
+        )
+    try:
+        data = directory.read_bytes(snapshot_name(commit.code))
+    except ObjectNotFoundError as error:
+        raise CodeSnapshotError(
+            f"{model_dir}/{snapshot_name(commit.code)}, the code that wrote step {step}, is gone: {error}"
+        ) from error
+    unpack_copy(data, commit.code, target)
+    return commit.code
