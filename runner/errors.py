@@ -9,6 +9,7 @@ __all__ = [
     "CheckpointSupersededError",
     "CodeSnapshotError",
     "ConditionFailedError",
+    "DataUrlError",
     "EntryError",
     "InvalidExperimentError",
     "JobCancelledError",
@@ -45,6 +46,10 @@ class SettingsError(RunnerError, ValueError):
 
 class ModelDirError(RunnerError, ValueError):
     """A model_dir cannot be used: not a URL that fsspec knows, its package not installed, or not writable."""
+
+
+class DataUrlError(RunnerError, ValueError):
+    """A URL of training data cannot be used: not a URL that fsspec knows, or its package not installed."""
 
 
 class ModelDirInUseError(ModelDirError):

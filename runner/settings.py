@@ -36,6 +36,8 @@ class Settings:
         beat_secs: How often a supervisor renews its lease.
         rendezvous_secs: How long a gang may take to claim all of its places.
         grace_secs: Between TERM and KILL for a training process.
+        cache_dir: What may be deleted at any time, and costs only a download: training data.
+        data_cache_bytes: How much training data it holds at most.
     """
 
     redis_url: str
@@ -47,10 +49,12 @@ class Settings:
     beat_secs: float = 1.0
     rendezvous_secs: float = 60.0
     grace_secs: float = 10.0
+    cache_dir: Path = Path("~/.cache/runner")
+    data_cache_bytes: int = 100 << 30
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None) -> Self:
-        """Reads RUNNER_REDIS_URL, RUNNER_PASSWORD_FILE, RUNNER_HOST and RUNNER_PORTS.
+        """Reads RUNNER_REDIS_URL, _PASSWORD_FILE, _HOST, _PORTS, _CACHE_DIR and _DATA_CACHE_BYTES.
 
         Args:
             environ: The environment; None means that of this process.
@@ -67,6 +71,8 @@ class Settings:
             host=environ.get("RUNNER_HOST") or None,
             ports=_ports(environ.get("RUNNER_PORTS")),
             runtime_dir=runtime_dir,
+            cache_dir=Path(environ.get("RUNNER_CACHE_DIR") or cls.cache_dir),
+            data_cache_bytes=_bytes(environ.get("RUNNER_DATA_CACHE_BYTES")) or cls.data_cache_bytes,
         )
 
     @property
@@ -133,6 +139,18 @@ def _password(path: str | None) -> str | None:
         return Path(path).read_text(encoding="utf-8").strip()
     except OSError as error:
         raise SettingsError(f"RUNNER_PASSWORD_FILE={path!r} cannot be read: {error}.") from error
+
+
+def _bytes(text: str | None) -> int | None:
+    if not text:
+        return None
+    try:
+        size_bytes = int(float(text))  # 2e9 is easier to read than 2000000000
+    except (ValueError, OverflowError):
+        size_bytes = 0
+    if size_bytes <= 0:
+        raise SettingsError(f"RUNNER_DATA_CACHE_BYTES={text!r}: expected a number of bytes such as 20e9.")
+    return size_bytes
 
 
 def _ports(text: str | None) -> tuple[int, int] | None:

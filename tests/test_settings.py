@@ -26,16 +26,26 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
             "RUNNER_PASSWORD_FILE": str(tmp_path / "password"),
             "RUNNER_HOST": "10.0.0.7",
             "RUNNER_PORTS": "20000-20100",
+            "RUNNER_CACHE_DIR": "/scratch/runner",
+            "RUNNER_DATA_CACHE_BYTES": "20e9",
         }
     )
 
     assert settings.redis_url == "rediss://redis.internal:6380/1"
     assert settings.redis_password == "p@ss"
     assert (settings.host, settings.ports) == ("10.0.0.7", (20000, 20100))
+    assert (settings.cache_dir, settings.data_cache_bytes) == (Path("/scratch/runner"), 20_000_000_000)
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "many", "inf", "nan", "10GB"])
+def test_a_size_of_the_cache_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(SettingsError, match=r"RUNNER_DATA_CACHE_BYTES='.*': expected a number of bytes such as 20e9"):
+        Settings.from_environ({"RUNNER_DATA_CACHE_BYTES": text})
 
 
 def test_an_empty_variable_is_an_absent_one() -> None:
     environ = dict.fromkeys(("RUNNER_REDIS_URL", "RUNNER_PASSWORD_FILE", "RUNNER_HOST", "RUNNER_PORTS"), "")
+    environ |= {"RUNNER_CACHE_DIR": "", "RUNNER_DATA_CACHE_BYTES": ""}
 
     assert Settings.from_environ(environ) == Settings.from_environ({})
 

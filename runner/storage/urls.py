@@ -6,11 +6,11 @@ from importlib import import_module
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from runner.errors import ModelDirError
+from runner.errors import ModelDirError, RunnerError
 from runner.storage.directory import Directory
 from runner.storage.names import checked_name
 
-__all__ = ["is_local", "join", "open_directory", "real_path", "resolve_model_dir", "split_prefix"]
+__all__ = ["is_local", "join", "open_directory", "real_path", "resolve_model_dir", "resolve_url", "split_prefix"]
 
 _LOCAL = ("file", "local")
 _S3 = ("s3", "s3a")
@@ -36,13 +36,35 @@ def resolve_model_dir(model_dir: str | os.PathLike[str], *, base: Path | None = 
         return _without_pattern(os.path.abspath((base or Path.cwd()) / Path(text).expanduser()))
     protocol, path = text.split(_SEPARATOR, 1)
     if protocol not in _LOCAL:
-        return _without_pattern(_resolve_url(text, protocol, path))
+        return _without_pattern(resolve_url(text, what="model_dir", error=ModelDirError))
     if not path.startswith("/"):
         raise ModelDirError(
             f"model_dir={text!r}: a file URL needs an absolute path: file:///data/models/iris, or just "
             "/data/models/iris."
         )
     return _without_pattern(os.path.abspath(path))
+
+
+def resolve_url(url: str, *, what: str, error: type[RunnerError]) -> str:
+    """The one name of a place on a store.
+
+    Args:
+        url: Of a protocol that fsspec knows.
+        what: What it is to the user, for messages.
+        error: What to raise if the URL cannot be used.
+    """
+    protocol, path = url.split(_SEPARATOR, 1)
+    _check_credentials(url, what, error)
+    _check_protocol(protocol, f"{what}={url!r}", error)
+    # Both are the same place to fsspec, and one place must have one name.
+    protocol = "s3" if protocol in _S3 else protocol
+    path = path.strip("/") if protocol in {"s3", "memory"} else path.rstrip("/")
+    parts = path.lstrip("/").split("/")
+    if not parts[0] or any(part in {"", ".", ".."} for part in parts):
+        raise error(
+            f"{what}={url!r}: expected a URL such as s3://bucket/models/iris, without empty parts, '.' and '..'."
+        )
+    return f"{protocol}{_SEPARATOR}{path}"
 
 
 def open_directory(url: str) -> Directory:
@@ -112,43 +134,29 @@ def real_path(url: str) -> str:
     return os.path.realpath(url) if is_local(url) else url
 
 
-def _resolve_url(url: str, protocol: str, path: str) -> str:
-    _check_protocol(url, protocol)
-    _check_credentials(url)
-    # Both are the same place to fsspec, and one place must have one name.
-    protocol = "s3" if protocol in _S3 else protocol
-    path = path.strip("/") if protocol in {"s3", "memory"} else path.rstrip("/")
-    parts = path.lstrip("/").split("/")
-    if not parts[0] or any(part in {"", ".", ".."} for part in parts):
-        raise ModelDirError(
-            f"model_dir={url!r}: expected a URL such as s3://bucket/models/iris, without empty parts, '.' and '..'."
-        )
-    return f"{protocol}{_SEPARATOR}{path}"
-
-
-def _check_protocol(url: str, protocol: str) -> None:
+def _check_protocol(protocol: str, given: str, error: type[RunnerError]) -> None:
     import fsspec  # noqa: PLC0415
 
     try:
         fsspec.get_filesystem_class(protocol or "''")  # to which no protocol is a local path
-    except ValueError as error:
-        raise ModelDirError(
-            f"model_dir={url!r}: fsspec knows no protocol {protocol!r}. Give a path that all workers share, or a URL "
+    except ValueError as unknown:
+        raise error(
+            f"{given}: fsspec knows no protocol {protocol!r}. Give a path that all workers share, or a URL "
             "such as s3://bucket/models/iris."
-        ) from error
-    except ImportError as error:
-        raise ModelDirError(
-            f"model_dir={url!r}: the package for {protocol}{_SEPARATOR} is not installed here: {error} "
+        ) from unknown
+    except ImportError as missing:
+        raise error(
+            f"{given}: the package for {protocol}{_SEPARATOR} is not installed here: {missing} "
             "Every machine with a client or a worker needs it."
-        ) from error
+        ) from missing
 
 
-def _check_credentials(url: str) -> None:
+def _check_credentials(url: str, what: str, error: type[RunnerError]) -> None:
     # They would be seen in logs and in the records of jobs.
     if "@" in (location := urlsplit(url).netloc) and ":" in location.rpartition("@")[0]:
         shown = url.replace(location.rpartition("@")[0], "...", 1)
-        raise ModelDirError(
-            f"model_dir={shown!r} has a password in it. Leave it out, and give it to fsspec by its configuration: "
+        raise error(
+            f"{what}={shown!r} has a password in it. Leave it out, and give it to fsspec by its configuration: "
             "FSSPEC_<PROTOCOL>_PASSWORD in the environment, or a file in ~/.config/fsspec."
         )
 
