@@ -7,10 +7,12 @@ with the weights of the old one.
 import logging
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
+
+from runner.checkpoint.bundle.reader import BundleReader
+from runner.checkpoint.origin import describe_origin
 
 __all__ = ["TensorSpecs", "check_compatible", "stored_tensors", "wanted_tensors", "wanted_variables"]
 
@@ -77,18 +79,11 @@ def _specs(name: str | None, variable: Any) -> Iterator[tf.TensorSpec]:
         yield tf.TensorSpec(variable.shape, variable.dtype.base_dtype, name=name or variable.op.name)
 
 
-def stored_tensors(prefix: str) -> TensorSpecs:
-    """What the checkpoint at this prefix holds.
-
-    Raises:
-        ValueError: There is no checkpoint at the prefix.
-    """
-    if not Path(f"{prefix}.index").exists():
-        raise ValueError(f"The passed save_path is not a valid checkpoint: {prefix}")
-    reader = tf.train.load_checkpoint(prefix)
-    dtypes = reader.get_variable_to_dtype_map()
-    shapes = reader.get_variable_to_shape_map()
-    return {name: tf.TensorSpec(shape, dtypes[name], name=name) for name, shape in shapes.items()}
+def stored_tensors(reader: BundleReader) -> TensorSpecs:
+    """What a checkpoint holds, by its index."""
+    return {
+        name: tf.TensorSpec(entry.shape, tf.as_dtype(entry.dtype), name=name) for name, entry in reader.entries.items()
+    }
 
 
 def check_compatible(prefix: str, *, wanted: TensorSpecs, stored: TensorSpecs, training: bool) -> None:
@@ -106,18 +101,22 @@ def check_compatible(prefix: str, *, wanted: TensorSpecs, stored: TensorSpecs, t
         tf.errors.NotFoundError: Tensors are missing, and nothing else is wrong; likewise.
     """
     difference = _compare(wanted, stored)
-    advice = (
-        f"\nCheckpoint: {prefix}. The model is not the one that wrote it: use the code and the parameters that did, "
-        "or another model_dir."
-    )
     if difference.misfits:
         first = difference.misfits[0]
-        raise tf.errors.InvalidArgumentError(None, None, f"{first}\n{difference}{advice}")
+        raise tf.errors.InvalidArgumentError(None, None, f"{first}\n{difference}{_advice(prefix)}")
     if difference.missing:
         first = f"Key {difference.missing[0].split()[0]} not found in checkpoint"
-        raise tf.errors.NotFoundError(None, None, f"{first}\n{difference}{advice}")
+        raise tf.errors.NotFoundError(None, None, f"{first}\n{difference}{_advice(prefix)}")
     if difference.unexpected and training:
         _logger.warning("%s\nThey are not restored, and not saved again. Checkpoint: %s", difference, prefix)
+
+
+def _advice(prefix: str) -> str:
+    advice = (
+        f"Checkpoint: {prefix}. The model is not the one that wrote it: use the code and the parameters that did, or "
+        "another model_dir."
+    )
+    return "\n" + " ".join(filter(None, (advice, describe_origin(prefix))))
 
 
 def _compare(wanted: TensorSpecs, stored: TensorSpecs) -> _Difference:

@@ -1,9 +1,6 @@
-"""Checkpoints of one model_dir: written, verified and restored for a session.
+"""Checkpoints of one model_dir: written, verified and restored for a session. This is what the estimator uses."""
 
-This is the interface that the estimator uses; the inside is TensorFlow's Saver on a local disk.
-"""
-
-import logging
+import functools
 import os
 from pathlib import Path
 from typing import Any
@@ -11,19 +8,13 @@ from typing import Any
 import tensorflow as tf
 from tensorflow.python.checkpoint.graph_view import ObjectGraphView  # of the public tf.train.Checkpoint's inside
 
-from runner.checkpoint.compatibility import (
-    TensorSpecs,
-    check_compatible,
-    stored_tensors,
-    wanted_tensors,
-    wanted_variables,
-)
-from runner.checkpoint.foreign import ForeignNames, find_foreign_names
-from runner.checkpoint.listing import CHECKPOINT_BASENAME, latest_checkpoint
+from runner.checkpoint.compatibility import TensorSpecs, wanted_tensors
+from runner.checkpoint.listing import CHECKPOINT_BASENAME, step_of
+from runner.checkpoint.restoring import LoadedCheckpoint, Restorer
+from runner.checkpoint.selection import select
+from runner.storage.urls import split_prefix
 
 __all__ = ["Checkpoints", "as_saver"]
-
-_logger = logging.getLogger("tensorflow")
 
 
 class Checkpoints:
@@ -40,7 +31,11 @@ class Checkpoints:
         self._saver = saver
         self._save_graph_def = save_graph_def
         self._meta_graph: Any = None
-        self._foreign_names: dict[str, ForeignNames] = {}  # by the prefix of a verified checkpoint
+        self._set_aside: tuple[str, ...] = ()
+
+    @functools.cached_property
+    def _restorer(self) -> Restorer:
+        return Restorer(self._saver)  # which may be built later than this object is made
 
     @property
     def basename(self) -> str:
@@ -52,62 +47,41 @@ class Checkpoints:
         """Names, shapes and dtypes of what a checkpoint of this graph holds."""
         return wanted_tensors(self._saver)
 
-    def latest(self) -> str | None:
-        """The prefix of the newest checkpoint; None if there is none yet."""
-        return latest_checkpoint(self._model_dir)
-
     def at_step(self, step: int) -> str:
         """The prefix of the checkpoint of that step, whether it exists or not."""
         return f"{self.basename}-{step}"
 
-    def verify(self, prefix: str, *, training: bool) -> None:
-        """Raises, before anything changed, unless the checkpoint fits the graph; see `check_compatible`.
+    def is_own(self, prefix: str) -> bool:
+        """Whether that is a checkpoint of this model_dir, by the name that its step gives it."""
+        return split_prefix(prefix) == split_prefix(self.at_step(step_of(prefix) or 0))
+
+    def load(self, prefix: str, *, training: bool) -> LoadedCheckpoint:
+        """Reads a checkpoint into memory and verifies it; see `Restorer.load`."""
+        return self._restorer.load(prefix, training=training)
+
+    def load_latest(self) -> LoadedCheckpoint | None:
+        """Loads what a training goes on from: the latest checkpoint that is whole. Chief only.
+
+        Those that it finds damaged are set aside: they stay where they are, and are no longer named by `checkpoint`
+        from the next save on.
+
+        Returns:
+            The checkpoint; None if there is none at all.
 
         Raises:
-            ValueError: There is no checkpoint at the prefix.
+            CheckpointError: There are checkpoints, and all of them are damaged.
+            tf.errors.InvalidArgumentError: It does not fit the graph; see `check_compatible`.
+            tf.errors.NotFoundError: It lacks tensors; likewise.
         """
-        wanted, stored = self.wanted, stored_tensors(prefix)
-        names = find_foreign_names(wanted, stored)
-        if names and wanted.keys() - wanted_variables(self._saver).keys():
-            names = ForeignNames()  # the v1 classes have variables only
-        check_compatible(prefix, wanted=wanted, stored=names.translate(wanted, stored), training=training)
-        self._foreign_names[prefix] = names
-        if names.sources:
-            _logger.warning(
-                "%s is one of tf.compat.v1.train optimizers, as of the v1 classes of tf.estimator: restoring %d "
-                "tensors from the names they have there. It has no value for: %s. The next checkpoint has the names of "
-                "this model.",
-                prefix,
-                len(names.sources),
-                ", ".join(sorted(names.initial)) or "none",
-            )
-        elif names:
-            _logger.warning(
-                "%s has no slots of a shared embedding, as tf.estimator never trained one. It is trained from here on, "
-                "with the initial values of: %s.",
-                prefix,
-                ", ".join(sorted(names.initial)),
-            )
+        selected = select(self._model_dir, functools.partial(self.load, training=True))
+        if selected is None:
+            return None
+        self._set_aside = selected.set_aside
+        return selected.loaded
 
-    def restore(self, session: Any, prefix: str) -> None:
-        """Assigns the state stored at the prefix; `verify` it first."""
-        if initializers := tf.compat.v1.get_collection("saved_model_initializers"):
-            session.run(initializers)  # before the restore, which has the last word on their variables
-        if names := self._foreign_names.get(prefix):
-            self._restore_foreign(session, prefix, names)
-        else:
-            self._saver.restore(session, prefix)
-
-    def _restore_foreign(self, session: Any, prefix: str, names: ForeignNames) -> None:
-        """Assigns by the initializers: the ops of the saver read all tensors, by the names of the model, or none."""
-        _logger.info("Restoring parameters from %s", prefix)
-        reader = tf.train.load_checkpoint(prefix)
-        for name, variable in wanted_variables(self._saver).items():
-            # One by one: two variables may have their initial value from one tensor, which is fed once in a run.
-            initializer = variable.initializer
-            source = names.sources.get(name, name)
-            value = {} if name in names.initial else {initializer.inputs[1]: reader.get_tensor(source)}
-            session.run(initializer, feed_dict=value)
+    def restore(self, session: Any, loaded: LoadedCheckpoint) -> None:
+        """Assigns what was loaded, which is used up by it."""
+        self._restorer.assign(session, loaded)
 
     def resume_retention(self) -> None:
         """Counts the checkpoints that earlier runs left in model_dir among those to keep. Chief only.
@@ -120,7 +94,7 @@ class Checkpoints:
             written = [
                 (prefix, index.stat().st_mtime)
                 for prefix, index in indexes
-                if index.exists() and index.parent.resolve() == here
+                if index.exists() and index.parent.resolve() == here and prefix not in self._set_aside
             ]
             self._saver.set_last_checkpoints_with_time(written)
 

@@ -1,6 +1,7 @@
 """Estimator: a model_fn trained, evaluated and asked for predictions over one model_dir."""
 
 import copy
+import functools
 import logging
 import os
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -10,6 +11,7 @@ import numpy as np
 import tensorflow as tf
 
 from runner.checkpoint.listing import latest_checkpoint, step_of
+from runner.checkpoint.reading import find_checkpoint, open_checkpoint, read_newest, read_tensor
 from runner.estimator.arguments import (
     check_model_fn,
     check_positive,
@@ -184,6 +186,7 @@ class Estimator:
             eval_dir=self.eval_dir(name),
             hooks=checked_hooks(hooks),
             checkpoint_path=checkpoint_path or self._latest_or_warn("evaluate"),
+            is_latest=not checkpoint_path,
             warm_start_settings=self._warm_start_settings,
             steps=steps,
         )
@@ -222,6 +225,7 @@ class Estimator:
             predict_keys=predict_keys,
             hooks=checked_hooks(hooks),
             checkpoint_path=checkpoint_path or self._latest_or_warn("predict"),
+            is_latest=not checkpoint_path,
             warm_start_settings=self._warm_start_settings,
             yield_single_examples=yield_single_examples,
         )
@@ -304,7 +308,7 @@ class Estimator:
         Raises:
             ValueError: There is no checkpoint yet.
         """
-        return [name for name, _ in tf.train.list_variables(self._trained())]
+        return sorted(read_newest(self._trained(), latest=self.latest_checkpoint, read=open_checkpoint).entries)
 
     def get_variable_value(self, name: str) -> np.ndarray:
         """The value of a variable in the latest checkpoint.
@@ -313,13 +317,20 @@ class Estimator:
             ValueError: There is no checkpoint yet.
             tf.errors.NotFoundError: The checkpoint has no such variable.
         """
-        return tf.train.load_variable(self._trained(), name)
+        return self._value_in(self._trained(), name)
 
     def _trained_steps(self) -> int:
         if (path := latest_checkpoint(self.model_dir)) is None:
             return 0
         step = step_of(path)
-        return int(tf.train.load_variable(path, tf.compat.v1.GraphKeys.GLOBAL_STEP)) if step is None else step
+        return int(self._value_in(path, tf.compat.v1.GraphKeys.GLOBAL_STEP)) if step is None else step
+
+    def _value_in(self, path: str, name: str) -> Any:
+        read = functools.partial(read_tensor, name=name)
+        try:
+            return read_newest(path, latest=self.latest_checkpoint, read=read)
+        except KeyError as error:
+            raise tf.errors.NotFoundError(None, None, f"Key {name} not found in checkpoint") from error
 
     def _trained(self) -> str:
         if (path := latest_checkpoint(self.model_dir)) is None:
@@ -350,8 +361,7 @@ class Estimator:
     def _latest_or_warm_start(self) -> str:
         path = self.latest_checkpoint()
         if path is None and self._warm_start_settings is not None:
-            path = self._warm_start_settings.ckpt_to_initialize_from
-            path = latest_checkpoint(path) if os.path.isdir(path) else path
+            path = find_checkpoint(self._warm_start_settings.ckpt_to_initialize_from)
         if path is None:
             raise ValueError(f"Couldn't find trained model at {self.model_dir}.")
         return path

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 import tensorflow as tf
 
+from runner.checkpoint.listing import latest_checkpoint
+from runner.checkpoint.reading import read_newest
 from runner.checkpoint.saver import Checkpoints
 from runner.estimator.events import EventFile, remote_writers, write_graph, write_metrics
 from runner.estimator.hooks.outputs import check_outputs
@@ -56,6 +58,7 @@ class Evaluation:
         input_fn: The user's.
         eval_dir: Where the event file goes.
         checkpoint_path: Prefix to restore; None evaluates the initial weights.
+        is_latest: It was looked up, not asked for by name: see `open_local_session`.
         warm_start_settings: Where the initial weights come from, if there are any.
         hooks: The user's.
         steps: Number of batches; None means all of the input.
@@ -68,6 +71,7 @@ class Evaluation:
     input_fn: Callable[..., Any]
     eval_dir: str
     checkpoint_path: str | None
+    is_latest: bool = False
     warm_start_settings: WarmStartSettings | None = None
     hooks: Sequence[Any] = ()
     steps: int | None = None
@@ -80,14 +84,7 @@ class Evaluation:
         """
         with remote_writers(), tf.Graph().as_default() as graph, graph.device(self.config.device_fn):
             model = self.build()
-            open_session = functools.partial(
-                open_local_session,
-                model.scaffold,
-                model_dir=self.model_dir,
-                config=self.config,
-                checkpoint_path=self.checkpoint_path,
-            )
-            return self.evaluate(model, open_session)
+            return self.evaluate(model, functools.partial(self._open_session, model.scaffold))
 
     def build(self) -> EvaluationModel:
         """Builds the input and the model in the default graph, which is empty."""
@@ -143,6 +140,16 @@ class Evaluation:
             )
         return results
 
+    def _open_session(self, scaffold: Any) -> Any:
+        session, self.checkpoint_path = open_local_session(
+            scaffold,
+            model_dir=self.model_dir,
+            config=self.config,
+            checkpoint_path=self.checkpoint_path,
+            is_latest=self.is_latest,
+        )
+        return session
+
 
 class _StepsHook(tf.compat.v1.train.SessionRunHook):
     """Counts the steps of an evaluation, in the log, and ends it after the last one.
@@ -186,19 +193,34 @@ def _initialize(variable: Any) -> Any:
     return tf.group(variable.assign(variable.initial_value))
 
 
-def open_local_session(scaffold: Any, *, model_dir: str, config: RunConfig, checkpoint_path: str | None) -> Any:
+def open_local_session(
+    scaffold: Any, *, model_dir: str, config: RunConfig, checkpoint_path: str | None, is_latest: bool
+) -> tuple[Any, str | None]:
     """Finalizes the default graph and opens a session in this process, with the weights of a checkpoint.
+
+    Args:
+        scaffold: Of the model_fn.
+        model_dir: Where checkpoints are.
+        config: The estimator's.
+        checkpoint_path: Prefix of the checkpoint; None opens the session with the initial weights.
+        is_latest: It was the latest one in model_dir a moment ago: if it is deleted meanwhile, the newest one will do.
+
+    Returns:
+        The session, and the prefix of what it restored.
 
     Raises:
         tf.errors.InvalidArgumentError: The checkpoint does not fit the model.
+        CheckpointDamagedError: It is damaged.
     """
     scaffold.finalize()
     if checkpoint_path is None:
-        return create_session(scaffold, config=config.session_config)
+        return create_session(scaffold, config=config.session_config), None
     checkpoints = Checkpoints(model_dir, scaffold.saver)
-    checkpoints.verify(checkpoint_path, training=False)
-    restore = functools.partial(checkpoints.restore, prefix=checkpoint_path)
-    return create_session(scaffold, restore=restore, config=config.session_config)
+    load = functools.partial(checkpoints.load, training=False)
+    latest = functools.partial(latest_checkpoint, model_dir)
+    loaded = read_newest(checkpoint_path, latest=latest, read=load) if is_latest else load(checkpoint_path)
+    restore = functools.partial(checkpoints.restore, loaded=loaded)
+    return create_session(scaffold, restore=restore, config=config.session_config), loaded.prefix
 
 
 def _metrics(spec: EstimatorSpec) -> tuple[Any, dict[str, Any]]:

@@ -6,12 +6,12 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 
-from runner.errors import CheckpointNotFoundError
+from runner.checkpoint.reading import exists
+from runner.errors import CheckpointError, ConditionFailedError, ObjectNotFoundError
 from runner.estimator.estimator import Estimator
 from runner.estimator.train_spec import EvalSpec
 
@@ -90,8 +90,8 @@ class Evaluator:
             return EvalResult(EvalStatus.NO_NEW_CHECKPOINT)
         try:
             result = self._evaluate(path)
-        except (tf.errors.OpError, CheckpointNotFoundError, ValueError):
-            if Path(f"{path}.index").exists():
+        except (tf.errors.OpError, CheckpointError, ConditionFailedError, ObjectNotFoundError, ValueError):
+            if exists(path):
                 raise
             _logger.warning("%s was deleted during its evaluation. Set a larger keep_checkpoint_max to keep it.", path)
             return EvalResult(EvalStatus.NO_NEW_CHECKPOINT)

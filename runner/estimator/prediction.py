@@ -34,6 +34,7 @@ class Prediction:
         call_model_fn: (features, labels, mode) -> EstimatorSpec.
         input_fn: The user's.
         checkpoint_path: Prefix to restore; None predicts with the initial weights.
+        is_latest: It was looked up, not asked for by name: see `open_local_session`.
         warm_start_settings: Where the initial weights come from, if there are any.
         predict_keys: Which predictions; None means all.
         hooks: The user's.
@@ -46,6 +47,7 @@ class Prediction:
     call_model_fn: Callable[[Any, Any, str], EstimatorSpec]
     input_fn: Callable[..., Any]
     checkpoint_path: str | None
+    is_latest: bool = False
     warm_start_settings: WarmStartSettings | None = None
     predict_keys: Sequence[Any] | str | None = None
     hooks: Sequence[Any] = ()
@@ -83,8 +85,12 @@ class Prediction:
         check_outputs(hooks)
         for hook in hooks:
             hook.begin()
-        session = open_local_session(
-            spec.scaffold, model_dir=self.model_dir, config=self.config, checkpoint_path=self.checkpoint_path
+        session, _ = open_local_session(
+            spec.scaffold,
+            model_dir=self.model_dir,
+            config=self.config,
+            checkpoint_path=self.checkpoint_path,
+            is_latest=self.is_latest,
         )
         return session, predictions, hooks
 

@@ -6,14 +6,13 @@ import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import tensorflow as tf
 from tensorflow.python.training import training_util
 
-from runner.checkpoint.listing import latest_checkpoint, step_of
 from runner.checkpoint.saver import Checkpoints, as_saver
+from runner.checkpoint.selection import restorable
 from runner.estimator.events import EventFile, remote_writers
 from runner.estimator.hooks.checkpoint_hook import CheckpointHook
 from runner.estimator.hooks.outputs import check_outputs
@@ -97,7 +96,7 @@ class Training:
         if batch.initializer is not None:
             read_ahead(batch.initializer)
         # The other tasks of a cluster restore what the chief starts from.
-        if self.warm_start_settings is not None and replicas.is_chief and latest_checkpoint(self.model_dir) is None:
+        if self.warm_start_settings is not None and replicas.is_chief and not restorable(self.model_dir):
             warm_start(self.warm_start_settings)
         with tf.control_dependencies([spec.train_op]):
             step = tf.identity(_v1.train.get_global_step().read_value())
@@ -269,23 +268,22 @@ def _open_session(
     In a cluster the chief selects: it publishes step 0 if there is nothing to restore yet, and the others restore
     exactly the step that it tells.
     """
-    prefix = checkpoints.latest() if replicas.is_chief else None
-    if prefix is not None:
-        if replicas.count > 1 and Path(prefix) != Path(checkpoints.at_step(step_of(prefix) or 0)):
+    loaded = checkpoints.load_latest() if replicas.is_chief else None
+    if loaded is not None:
+        if replicas.count > 1 and not checkpoints.is_own(loaded.prefix):
             raise ValueError(
-                f"The workers restore model.ckpt-<step> from model_dir; the latest checkpoint is {prefix}."
+                f"The workers restore model.ckpt-<step> from model_dir; the latest checkpoint is {loaded.prefix}."
             )
-        checkpoints.verify(prefix, training=True)
         checkpoints.resume_retention()
     session = None
-    if replicas.is_chief and replicas.count > 1 and prefix is None:
+    prefix = None if loaded is None else loaded.prefix
+    if replicas.is_chief and replicas.count > 1 and loaded is None:
         session = create_session(scaffold, config=config.session_config)
         prefix = save_start(session)
     restored_step = replicas.agree_on_restore(prefix, checkpoints.wanted)
     if session is not None:
         return session
-    if prefix is None and restored_step is not None:
-        prefix = checkpoints.at_step(restored_step)
-        checkpoints.verify(prefix, training=True)
-    restore = None if prefix is None else functools.partial(checkpoints.restore, prefix=prefix)
+    if loaded is None and restored_step is not None:
+        loaded = checkpoints.load(checkpoints.at_step(restored_step), training=True)
+    restore = None if loaded is None else functools.partial(checkpoints.restore, loaded=loaded)
     return create_session(scaffold, restore=restore, config=config.session_config)

@@ -2,10 +2,18 @@
 
 import logging
 import os
+import shutil
+import tempfile
+import weakref
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Self
 
 import tensorflow as tf
+
+from runner.checkpoint.local_copy import local_prefix
+from runner.checkpoint.reading import exists, find_checkpoint
+from runner.storage.urls import is_local
 
 __all__ = ["VocabInfo", "WarmStartSettings", "settings_of", "warm_start"]
 
@@ -29,7 +37,8 @@ class WarmStartSettings(_Fields):
     It has a say only as long as model_dir holds no checkpoint. global_step stays 0.
 
     Args:
-        ckpt_to_initialize_from: A checkpoint's prefix, or a directory, which stands for its latest checkpoint.
+        ckpt_to_initialize_from: A checkpoint's prefix, or a directory, which stands for its latest checkpoint; a local
+            path or a URL.
         vars_to_warm_start: A regular expression, matched against the names of trainable variables; or a list of them,
             matched against those of all variables, such as slots and moving averages; or a list of variables; or None:
             only those of `var_name_to_vocab_info`.
@@ -66,7 +75,7 @@ def settings_of(warm_start_from: Any) -> WarmStartSettings | None:
     """The settings that an Estimator's `warm_start_from` stands for.
 
     Args:
-        warm_start_from: WarmStartSettings; or the path of a checkpoint, of a directory with checkpoints, or of a
+        warm_start_from: WarmStartSettings; or the path or URL of a checkpoint, of a directory with checkpoints, or of a
             SavedModel, from which all trainable variables are to come; or None.
 
     Raises:
@@ -79,7 +88,7 @@ def settings_of(warm_start_from: Any) -> WarmStartSettings | None:
             f"warm_start_from must be a string or a WarmStartSettings, instead got {type(warm_start_from)}"
         )
     variables = os.path.join(tf.compat.as_str_any(warm_start_from), "variables", "variables")
-    if os.path.exists(f"{variables}.index"):
+    if exists(variables):
         _logger.info("Warm-starting from a SavedModel")
         return WarmStartSettings(variables)
     return WarmStartSettings(tf.compat.as_str_any(warm_start_from))
@@ -88,9 +97,18 @@ def settings_of(warm_start_from: Any) -> WarmStartSettings | None:
 def warm_start(settings: WarmStartSettings) -> None:
     """Makes the checkpoint's values the initial ones of variables in the default graph, after a model_fn built it.
 
+    A checkpoint that is not on a local disk is copied to one, for as long as the graph is there.
+
     Raises:
-        ValueError: A variable's shape is not that in the checkpoint.
+        ValueError: A variable's shape is not that in the checkpoint; or there is none at a URL.
         tf.errors.NotFoundError: There is no such checkpoint.
+        CheckpointDamagedError: That at a URL is damaged.
     """
     _logger.info("Warm-starting with WarmStartSettings: %s", settings)
-    _v1.train.warm_start(*settings)
+    path = settings.ckpt_to_initialize_from
+    if not is_local(path):
+        scratch = Path(tempfile.mkdtemp(prefix="runner-warm-start-"))
+        # The initializers of the graph read it, and may do so until the end.
+        weakref.finalize(_v1.get_default_graph(), shutil.rmtree, scratch, ignore_errors=True)
+        path = local_prefix(find_checkpoint(path), scratch)
+    _v1.train.warm_start(*settings._replace(ckpt_to_initialize_from=path))

@@ -10,7 +10,7 @@ import pytest
 import tensorflow as tf
 from tensorflow.core.protobuf import saver_pb2
 
-from runner.checkpoint.restoring import Read, RestoreOp, Slice
+from runner.checkpoint.restoring import Read, RestoreOp
 from runner.checkpoint.saver import as_saver
 
 _v1 = tf.compat.v1
@@ -23,8 +23,7 @@ def values_at(prefix: str, reads: list[Read]) -> dict[Any, np.ndarray]:
     for read in reads:
         whole = reader.get_tensor(read.name)
         if read.part is not None:
-            ends = np.add(read.part.starts, read.part.lengths)
-            whole = whole[tuple(map(slice, read.part.starts, ends))]
+            whole = whole[tuple(slice(*bounds) for bounds in read.part.bounds(whole.shape))]
         values[read.output] = np.asarray(whole, read.output.dtype.as_numpy_dtype)
     return values
 
@@ -179,15 +178,3 @@ def test_a_saver_of_nothing_reads_nothing() -> None:
         operation.run(session, {})
 
     assert operation.reads == []
-
-
-@pytest.mark.parametrize(
-    ("spec", "part"),
-    [
-        ("5 2 0,3:0,2", Slice((5, 2), (0, 0), (3, 2))),
-        ("5 2 3,2:-", Slice((5, 2), (3, 0), (2, 2))),
-        ("7 -", Slice((7,), (0,), (7,))),
-    ],
-)
-def test_the_notation_of_a_slice_is_read(spec: str, part: Slice) -> None:
-    assert Slice.parse(spec) == part

@@ -4,6 +4,7 @@ import json
 import logging
 import shutil
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,10 @@ import tensorflow as tf
 from google.protobuf import text_format  # type: ignore[import-untyped]
 
 from runner import estimator as tfe
+from runner.checkpoint.commits import Commit, commit_name
 from runner.checkpoint.saver import Checkpoints
 from runner.errors import CheckpointNotFoundError
+from runner.storage.urls import open_directory
 from tests.estimator.data import N_EXAMPLES, classifier, eval_input_fn, iris, train_input_fn
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
@@ -196,11 +199,11 @@ def test_a_lost_checkpoint_file_means_the_newest_complete_checkpoint(
     assert any("has no `checkpoint` file" in message for message in caplog.messages)
 
 
-def test_a_checkpoint_file_that_names_lost_files_is_an_error(model_dir: Path) -> None:
+def test_a_checkpoint_file_that_names_lost_files_is_an_error_for_who_does_not_train(model_dir: Path) -> None:
     (model_dir / "model.ckpt-200.index").unlink()
 
     with pytest.raises(CheckpointNotFoundError, match=r"names .*model\.ckpt-200, but .* complete steps: \[1\]"):
-        classifier(model_dir).train(train_input_fn, steps=1)
+        classifier(model_dir).evaluate(eval_input_fn)
 
 
 def test_training_goes_on_from_a_checkpoint_of_another_directory_and_leaves_it_alone(
@@ -268,6 +271,24 @@ def test_a_model_with_more_layers_names_what_is_missing(model_dir: Path, call: C
 
     assert "dnn/hiddenlayer_2/kernel float32 [10,10]" in error.value.message
     assert contents(model_dir) == before
+
+
+@pytest.mark.parametrize(
+    ("hidden_units", "error"),
+    [((20, 20), tf.errors.InvalidArgumentError), ((10, 10, 10), tf.errors.NotFoundError)],
+)
+def test_the_code_that_wrote_a_checkpoint_that_does_not_fit_is_named(
+    model_dir: Path, hidden_units: tuple[int, ...], error: type[Exception]
+) -> None:
+    commit = Commit(
+        step=200, generation=2, owner="iris-job", code="5f0c", time=datetime.now(UTC), objects={}, nonce="n"
+    )
+    open_directory(str(model_dir)).write_bytes(commit_name("model.ckpt-200"), commit.encode())
+
+    with pytest.raises(
+        error, match=rf"generation 2 of iris-job.*5f0c: `runner checkpoints --code 200 DIR {model_dir}`"
+    ):
+        classifier(model_dir, hidden_units=hidden_units).evaluate(eval_input_fn)
 
 
 def test_all_kinds_of_differences_are_listed_together(model_dir: Path) -> None:

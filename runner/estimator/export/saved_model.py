@@ -111,14 +111,14 @@ class SavedModelExport:
     def _restore(self, session: Any, saver: Any, mode: str) -> None:
         checkpoints = Checkpoints(self.model_dir, saver)
         try:
-            checkpoints.verify(self.checkpoint_path, training=False)
+            loaded = checkpoints.load(self.checkpoint_path, training=False)
         except tf.errors.NotFoundError as error:
             raise ValueError(
                 "Could not load all requested variables from checkpoint. Please make sure your model_fn does not "
                 f"expect variables that were not saved in the checkpoint.\n\nEncountered error with mode `{mode}` "
                 f"while restoring checkpoint from: `{self.checkpoint_path}`. Full Traceback:\n\n{error}"
             ) from error
-        checkpoints.restore(session, self.checkpoint_path)
+        checkpoints.restore(session, loaded)
 
 
 def _copy(source: str, target: bytes) -> None:
