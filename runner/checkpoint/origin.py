@@ -24,5 +24,5 @@ def describe_origin(prefix: str) -> str:
     writer = f"It was written by generation {commit.generation} of {commit.owner}, {commit.time:%Y-%m-%d %H:%M} UTC"
     if commit.code is None or commit.step is None:
         return f"{writer}."
-    command = f"runner checkpoints --code {commit.step} DIR {shlex.quote(url)}"
+    command = f"runner checkpoints {shlex.quote(url)} --code {commit.step} DIR"
     return f"{writer}, with the code snapshot {commit.code}: `{command}` unpacks it."

@@ -31,7 +31,7 @@ def test_the_code_of_a_job_is_named_with_the_command_that_unpacks_it(tmp_path: P
 
     assert describe_origin(write_commit(str(model_dir), code=CODE)) == (
         "It was written by generation 3 of iris-k2x7a9qd, 2026-05-04 03:02 UTC, with the code snapshot "
-        f"{CODE}: `runner checkpoints --code 200 DIR '{model_dir}'` unpacks it."
+        f"{CODE}: `runner checkpoints '{model_dir}' --code 200 DIR` unpacks it."
     )
 
 

@@ -286,7 +286,7 @@ def test_the_code_that_wrote_a_checkpoint_that_does_not_fit_is_named(
     open_directory(str(model_dir)).write_bytes(commit_name("model.ckpt-200"), commit.encode())
 
     with pytest.raises(
-        error, match=rf"generation 2 of iris-job.*5f0c: `runner checkpoints --code 200 DIR {model_dir}`"
+        error, match=rf"generation 2 of iris-job.*5f0c: `runner checkpoints {model_dir} --code 200 DIR`"
     ):
         classifier(model_dir, hidden_units=hidden_units).evaluate(eval_input_fn)
 
