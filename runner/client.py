@@ -10,7 +10,7 @@ from typing import Any, Self
 
 from pydantic import ValidationError
 
-from runner.checkpoint.listing import CheckpointInfo, list_checkpoints
+from runner.checkpoint.listing import CheckpointInfo, survey_checkpoints
 from runner.errors import CodeSnapshotError, JobSpecError, ModelDirError, WaitTimeoutError
 from runner.jobs.entry import check_entry, entry_name, source_root
 from runner.jobs.records import write_spec
@@ -104,8 +104,8 @@ class Job:
         self._store.request_cancel(self.id)
 
     def checkpoints(self) -> list_[CheckpointInfo]:
-        """The complete checkpoints in the job's model_dir, by step."""
-        return list_checkpoints(self._store.job(self.id).spec.model_dir)
+        """The checkpoints in the job's model_dir, by step, in whatever state; see CheckpointInfo."""
+        return survey_checkpoints(self._store.job(self.id).spec.model_dir)
 
 
 class Client:

@@ -6,7 +6,14 @@ from typing import Any, NoReturn
 
 import click
 
-from runner.errors import JobCancelledError, RedisUnavailableError, RunnerError, StoreUnavailableError, WaitTimeoutError
+from runner.errors import (
+    CheckpointDamagedError,
+    JobCancelledError,
+    RedisUnavailableError,
+    RunnerError,
+    StoreUnavailableError,
+    WaitTimeoutError,
+)
 
 __all__ = ["main"]
 
@@ -21,7 +28,7 @@ _COMMANDS = {
     "logs": ("jobs", "Print what the tasks of a job wrote."),
     "wait": ("jobs", "Wait until a job has ended; exit as it did."),
     "cancel": ("jobs", "Ask the coordinator to end a job."),
-    "checkpoints": ("jobs", "List the complete checkpoints of a job."),
+    "checkpoints": ("checkpoints", "List, verify and download the checkpoints of a job or a model_dir."),
     "up": ("services", "Run Valkey, a coordinator and slots on this machine."),
     "worker": ("services", "Offer slots on this machine."),
     "coordinator": ("services", "Run the coordinator."),
@@ -76,6 +83,8 @@ def _exit_code(error: RunnerError) -> int:
         return _CANCELLED
     if isinstance(error, WaitTimeoutError):
         return _TIMED_OUT
+    if isinstance(error, CheckpointDamagedError):
+        return _FAILED
     # What our errors share with the builtin ones says that the caller gave something that cannot be used.
     return _BAD_INPUT if isinstance(error, ValueError | TypeError | LookupError | PermissionError) else _FAILED
 

@@ -1,19 +1,15 @@
 """The commands that look at jobs, and the one that ends them."""
 
 import json
-from dataclasses import asdict
 from datetime import UTC, datetime
 
 import click
 
-from runner.cli.output import NO_COORDINATOR, print_json, print_log_line, print_table, to_the_second
+from runner.cli.output import NO_COORDINATOR, print_json, print_log_line, print_table, time_span, to_the_second
 from runner.client import Client, JobStatus
-from runner.jobs.fields import rfc3339
 from runner.jobs.state import Saves
 
-__all__ = ["cancel_command", "checkpoints_command", "list_command", "logs_command", "status_command", "wait_command"]
-
-_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+__all__ = ["cancel_command", "list_command", "logs_command", "status_command", "wait_command"]
 
 _job = click.argument("job_id", metavar="JOB")
 _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -71,18 +67,7 @@ def _checkpoint(saves: Saves) -> str:
     if saves.step is None or saves.time is None:
         return ""
     age_secs = (datetime.now(UTC) - datetime.fromisoformat(saves.time)).total_seconds()
-    return f"step {saves.step}, published {_age(max(0.0, age_secs))} ago"
-
-
-def _age(secs: float) -> str:
-    """A time span to two places: "40 s", "3 min 20 s", "2 h 5 min", "3 d 4 h"."""
-    if secs < _MINUTE:
-        return f"{secs:.0f} s"
-    if secs < _HOUR:
-        return f"{secs // _MINUTE:.0f} min {secs % _MINUTE:.0f} s"
-    if secs < _DAY:
-        return f"{secs // _HOUR:.0f} h {secs % _HOUR // _MINUTE:.0f} min"
-    return f"{secs // _DAY:.0f} d {secs % _DAY // _HOUR:.0f} h"
+    return f"step {saves.step}, published {time_span(age_secs)} ago"
 
 
 @click.command("list")
@@ -150,28 +135,3 @@ def cancel_command(job_id: str) -> None:
         click.echo(f"Job {job_id} has already ended: {state}.")
     else:
         click.echo(f"Job {job_id} is asked to end; `runner status {job_id}` shows when it has.")
-
-
-@click.command("checkpoints")
-@_job
-@_json
-def checkpoints_command(job_id: str, *, as_json: bool) -> None:
-    """List the complete checkpoints in the model_dir of JOB."""
-    with Client() as client:
-        checkpoints = client.get(job_id).checkpoints()
-    if as_json:
-        print_json([{**asdict(info), "modified_at": rfc3339(info.modified_at)} for info in checkpoints])
-        return
-    print_table(
-        ["STEP", "BYTES", "WRITTEN", "PREFIX", ""],
-        [
-            (
-                info.step,
-                info.size_bytes,
-                to_the_second(rfc3339(info.modified_at)),
-                info.prefix,
-                "latest" * info.latest,
-            )
-            for info in checkpoints
-        ],
-    )

@@ -10,11 +10,23 @@ import click
 from runner.client import Job, JobStatus
 from runner.jobs.state import LogLine
 
-__all__ = ["NO_COORDINATOR", "follow", "print_json", "print_log_line", "print_table", "to_the_second"]
+__all__ = [
+    "NO_COORDINATOR",
+    "follow",
+    "print_json",
+    "print_log_line",
+    "print_table",
+    "size_text",
+    "time_span",
+    "to_the_second",
+]
 
 NO_COORDINATOR = "No coordinator is running, and until one does nothing will change: start `runner coordinator`."
 
 _POLL_SECS = 0.2
+_MINUTE, _HOUR, _DAY = 60, 3600, 86400
+_UNITS = ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB")
+_KIBI = 1024
 
 
 def print_json(value: Any) -> None:
@@ -43,6 +55,26 @@ def print_log_line(line: LogLine) -> None:
 def to_the_second(time: str | None) -> str:
     """A time in RFC 3339, for people."""
     return time.partition(".")[0].replace("T", " ") + "Z" if time else ""
+
+
+def time_span(secs: float) -> str:
+    """A time span to two places, for people: "40 s", "3 min 20 s", "2 h 5 min", "3 d 4 h"."""
+    secs = max(0.0, secs)  # clocks of two machines differ
+    if secs < _MINUTE:
+        return f"{secs:.0f} s"
+    if secs < _HOUR:
+        return f"{secs // _MINUTE:.0f} min {secs % _MINUTE:.0f} s"
+    if secs < _DAY:
+        return f"{secs // _HOUR:.0f} h {secs % _HOUR // _MINUTE:.0f} min"
+    return f"{secs // _DAY:.0f} d {secs % _DAY // _HOUR:.0f} h"
+
+
+def size_text(size_bytes: int) -> str:
+    """A size, for people: "17 bytes", "4.0 KiB", "1.5 GiB"."""
+    size, unit = float(size_bytes), 0
+    while size >= _KIBI and unit < len(_UNITS) - 1:
+        size, unit = size / _KIBI, unit + 1
+    return f"{size:.{min(unit, 1)}f} {_UNITS[unit]}"
 
 
 def follow(job: Job, *, on_status: Callable[[JobStatus], None], on_line: Callable[[LogLine], None]) -> JobStatus:
