@@ -6,7 +6,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Literal, Self
 from urllib.parse import SplitResult, quote, unquote, urlsplit, urlunsplit
 
 from runner.errors import SettingsError
@@ -38,6 +38,7 @@ class Settings:
         grace_secs: Between TERM and KILL for a training process.
         cache_dir: What may be deleted at any time, and costs only a download: training data.
         data_cache_bytes: How much training data it holds at most.
+        s3_requests: What moves large objects of S3: "own" requests, or "s3fs" for a store or proxy that refuses those.
     """
 
     redis_url: str
@@ -51,10 +52,11 @@ class Settings:
     grace_secs: float = 10.0
     cache_dir: Path = Path("~/.cache/runner")
     data_cache_bytes: int = 100 << 30
+    s3_requests: Literal["own", "s3fs"] = "own"
 
     @classmethod
     def from_environ(cls, environ: Mapping[str, str] | None = None) -> Self:
-        """Reads RUNNER_REDIS_URL, _PASSWORD_FILE, _HOST, _PORTS, _CACHE_DIR and _DATA_CACHE_BYTES.
+        """Reads RUNNER_REDIS_URL, _PASSWORD_FILE, _HOST, _PORTS, _CACHE_DIR, _DATA_CACHE_BYTES and _S3_REQUESTS.
 
         Args:
             environ: The environment; None means that of this process.
@@ -73,6 +75,7 @@ class Settings:
             runtime_dir=runtime_dir,
             cache_dir=Path(environ.get("RUNNER_CACHE_DIR") or cls.cache_dir),
             data_cache_bytes=_bytes(environ.get("RUNNER_DATA_CACHE_BYTES")) or cls.data_cache_bytes,
+            s3_requests=_s3_requests(environ.get("RUNNER_S3_REQUESTS") or "own"),
         )
 
     @property
@@ -166,3 +169,10 @@ def _ports(text: str | None) -> tuple[int, int] | None:
             f"RUNNER_PORTS={text!r}: expected ports between 1 and 65535, the first one not above the last."
         )
     return ports
+
+
+def _s3_requests(text: str) -> Literal["own", "s3fs"]:
+    match text:
+        case "own" | "s3fs":
+            return text
+    raise SettingsError(f"RUNNER_S3_REQUESTS={text!r}: expected 'own' or 's3fs'.")

@@ -93,6 +93,8 @@ _BY_NAME: dict[str, type[StorageError]] = {
     "TokenRetrievalError": StoreAccessError,
     "EndpointConnectionError": StoreUnavailableError,
     "HTTPClientError": StoreUnavailableError,
+    "IncompleteReadError": StoreUnavailableError,
+    "ResponseParserError": StoreUnavailableError,
     "BotoCoreError": StorageError,
     # aiohttp
     "ClientConnectionError": StoreUnavailableError,
