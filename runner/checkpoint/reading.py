@@ -16,7 +16,7 @@ from runner.errors import (
 )
 from runner.storage.urls import is_local, open_directory, split_prefix
 
-__all__ = ["exists", "find_checkpoint", "open_checkpoint", "read_newest", "read_tensor"]
+__all__ = ["exists", "find_checkpoint", "not_valid", "open_checkpoint", "read_newest", "read_tensor"]
 
 _T = TypeVar("_T")
 
@@ -62,11 +62,16 @@ def open_checkpoint(prefix: str) -> BundleReader:
     try:
         url, basename = split_prefix(prefix)
     except ValueError as error:
-        raise CheckpointPathError(f"The passed save_path is not a valid checkpoint: {prefix}") from error
+        raise not_valid(prefix) from error
     try:
         return BundleReader(open_directory(url), basename)
     except CheckpointNotFoundError as error:
-        raise CheckpointPathError(f"The passed save_path is not a valid checkpoint: {prefix}") from error
+        raise not_valid(prefix) from error
+
+
+def not_valid(prefix: str) -> CheckpointPathError:
+    """The error for a prefix without a checkpoint, in the words of TensorFlow."""
+    return CheckpointPathError(f"The passed save_path is not a valid checkpoint: {prefix}")
 
 
 def read_tensor(prefix: str, name: str) -> Any:

@@ -10,6 +10,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from runner.checkpoint.listing import CheckpointFollower
 from runner.checkpoint.reading import exists
 from runner.errors import CheckpointError, ConditionFailedError, ObjectNotFoundError
 from runner.estimator.estimator import Estimator
@@ -65,6 +66,7 @@ class Evaluator:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._estimator = estimator
+        self._follower = CheckpointFollower(estimator.model_dir)
         self._spec = eval_spec
         self._max_steps = max_steps
         self._clock = clock
@@ -78,7 +80,7 @@ class Evaluator:
             The result. A checkpoint that its chief deletes while it is being read counts as no new one: a newer one
             is there by then.
         """
-        path = self._estimator.latest_checkpoint()
+        path = self._follower.poll()
         if path is None:
             self._warn("Estimator is not trained yet. Will start an evaluation when a checkpoint is ready.")
             return EvalResult(EvalStatus.MISSING_CHECKPOINT)

@@ -6,7 +6,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from runner.checkpoint.listing import latest_checkpoint, step_of
+from runner.checkpoint.listing import CheckpointFollower, step_of
 from runner.estimator.estimator import Estimator
 from runner.estimator.hooks.progress_hook import published_step
 from runner.estimator.hooks.step_hook import StepHook
@@ -44,7 +44,7 @@ class _StopAtCheckpointStepHook(StepHook):
     def __init__(
         self, model_dir: str, last_step: int, *, wait_secs: float, clock: Callable[[], float] = time.monotonic
     ) -> None:
-        self._model_dir = model_dir
+        self._follower = CheckpointFollower(model_dir)
         self._last_step = last_step
         self._wait_secs = wait_secs
         self._clock = clock
@@ -66,5 +66,5 @@ class _StopAtCheckpointStepHook(StepHook):
         if self._looked_at is not None and now < self._looked_at + self._wait_secs:
             return
         self._looked_at = now
-        if (step_of(latest_checkpoint(self._model_dir) or "") or 0) >= self._last_step:
+        if (step_of(self._follower.poll() or "") or 0) >= self._last_step:
             run_context.request_stop()
