@@ -2,9 +2,7 @@
 
 import re
 import secrets
-import threading
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +11,10 @@ import pytest
 import tensorflow as tf
 
 from runner import estimator as tfe
-from runner.checkpoint.saver import Checkpoints
 from runner.errors import CheckpointDamagedError, CheckpointPathError
 from runner.storage.urls import open_directory
-from tests.estimator.data import columns, eval_input_fn, linear_input_fn, linear_model_fn, train_input_fn
-from tests.s3_proxy import S3Proxy, running_proxy
-from tests.seaweed import SeaweedFS, use
+from tests.estimator.data import columns, eval_input_fn, train_input_fn
+from tests.estimator.remote import upload
 
 _v1 = tf.compat.v1
 
@@ -36,16 +32,7 @@ def classifier(model_dir: str, **options: Any) -> tfe.DNNClassifier:
     return tfe.DNNClassifier([10, 10], columns(), model_dir, n_classes=3, config=config, **options)
 
 
-def upload(local: Path, url: str) -> str:
-    """Copies the checkpoints of a local model_dir to a URL."""
-    directory = open_directory(url)
-    for path in sorted(local.iterdir()):
-        if path.name == "checkpoint" or path.name.startswith("model.ckpt-"):
-            directory.write_bytes(path.name, path.read_bytes())
-    return url
-
-
-@pytest.fixture(params=["memory", "s3"])
+@pytest.fixture(params=["memory"])
 def url(request: pytest.FixtureRequest, trained: Path) -> str:
     """A remote model_dir with the same checkpoints."""
     new_url = request.getfixturevalue("s3_url") if request.param == "s3" else f"memory://{secrets.token_hex(6)}/model"
@@ -146,69 +133,3 @@ def test_a_damaged_remote_checkpoint_is_not_warm_started_from(url: str, tmp_path
 
     with pytest.raises(CheckpointDamagedError, match=r"model\.ckpt-20"):
         classifier(str(tmp_path), warm_start_from=url).train(train_input_fn, steps=1)
-
-
-@pytest.fixture
-def proxy(s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> Iterator[S3Proxy]:
-    """All requests to the S3 server of the session go through it."""
-    with running_proxy(s3.server.endpoint_url) as proxy:
-        use({**s3.environ(), "AWS_ENDPOINT_URL_S3": proxy.endpoint, "AWS_ENDPOINT_URL": proxy.endpoint}, monkeypatch)
-        yield proxy
-
-
-def load_latest(url: str) -> tuple[int, float]:
-    """global_step and the weight of a linear model, restored in a session of its own."""
-    with tf.Graph().as_default():
-        step = _v1.train.create_global_step()
-        weight = _v1.get_variable("weight", [])
-        saver = _v1.train.Saver()
-        saver.build()
-        checkpoints = Checkpoints(url, saver)
-        loaded = checkpoints.load_latest()
-        assert loaded is not None
-        with _v1.Session() as session:
-            checkpoints.restore(session, loaded)
-            values: tuple[int, float] = session.run((step, weight))
-            return values
-
-
-@pytest.fixture
-def linear_url(s3: SeaweedFS, proxy: S3Proxy, tmp_path: Path) -> str:
-    """A model_dir on S3 with a linear model at steps 1 and 4."""
-    config = tfe.RunConfig(save_checkpoints_steps=100)
-    tfe.Estimator(linear_model_fn, str(tmp_path), config, params={}).train(linear_input_fn, steps=4)
-    return upload(tmp_path, s3.new_url())
-
-
-def test_a_chief_and_eight_readers_read_every_byte_once_each(linear_url: str, proxy: S3Proxy) -> None:
-    names = ("model.ckpt-4.index", "model.ckpt-4.data-00000-of-00001")
-    directory = open_directory(linear_url)
-    sizes = {name: len(directory.read_bytes(name)) for name in names}
-    start = threading.Barrier(9)
-
-    def restore(_: int) -> tuple[int, float]:
-        start.wait()
-        return load_latest(linear_url)
-
-    before = proxy.read_bytes
-    with ThreadPoolExecutor(9) as readers:
-        restored = list(readers.map(restore, range(9)))
-
-    assert len(set(restored)) == 1
-    assert restored[0][0] == 4
-    assert {name: proxy.read_bytes[name] - before[name] for name in names} == {
-        name: 9 * size for name, size in sizes.items()
-    }
-    assert not [name for name in proxy.read_bytes if "ckpt-1." in name]
-
-
-@pytest.mark.parametrize("ways", [("busy",), ("cut",), ("busy", "cut", "busy")])
-def test_an_outage_in_mid_restore_is_waited_for(
-    linear_url: str, proxy: S3Proxy, ways: tuple[str, ...], caplog: pytest.LogCaptureFixture
-) -> None:
-    proxy.fail(*ways)
-
-    step, _ = load_latest(linear_url)
-
-    assert step == 4
-    assert "set aside" not in caplog.text
