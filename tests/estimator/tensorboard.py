@@ -12,13 +12,14 @@ from types import ModuleType
 if __name__ == "__main__":
     # TensorBoard's own switch: where it can import this, it does without TensorFlow though that is installed.
     sys.modules["tensorboard.compat.notf"] = ModuleType("tensorboard.compat.notf")
-    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.backend.event_processing.event_multiplexer import EventMultiplexer
 
     logdir, tag = sys.argv[1:]
-    accumulator = EventAccumulator(logdir)
+    multiplexer = EventMultiplexer()
     for _ in sys.stdin:
-        accumulator.Reload()
-        has_tag = tag in accumulator.Tags()["scalars"]
-        print(json.dumps([[event.step, event.value] for event in accumulator.Scalars(tag)] if has_tag else []))  # noqa: T201
-        sys.stdout.flush()
+        multiplexer.AddRunsFromDirectory(logdir)
+        multiplexer.Reload()
+        has_tag = tag in multiplexer.Runs().get(".", {}).get("scalars", ())
+        scalars = multiplexer.Scalars(".", tag) if has_tag else []
+        print(json.dumps([[event.step, event.value] for event in scalars]), flush=True)  # noqa: T201 - its answer
     assert "tensorflow" not in sys.modules

@@ -12,8 +12,10 @@ from runner.storage.transfer import download_file, upload_file
 from runner.storage.urls import open_directory
 
 
-@pytest.fixture(params=["local", "memory"])
+@pytest.fixture(params=["local", "memory", "s3"])
 def directory(request: pytest.FixtureRequest, tmp_path: Path) -> Directory:
+    if request.param == "s3":
+        return open_directory(request.getfixturevalue("s3_url"))
     return open_directory(str(tmp_path / "model") if request.param == "local" else f"memory://{uuid.uuid4()}/model")
 
 
