@@ -22,6 +22,7 @@ from runner.checkpoint.state import CheckpointState, Claim
 from runner.cli import main
 from runner.cli.output import size_text, time_span
 from runner.errors import CheckpointNotFoundError
+from runner.jobs.snapshot import pack, snapshot_name
 from runner.storage.directory import Directory
 from runner.storage.local_directory import LocalDirectory
 from runner.storage.urls import open_directory
@@ -252,3 +253,30 @@ def test_a_time_span_is_told_to_two_places(secs: float, text: str) -> None:
 )
 def test_a_size_is_told_in_the_largest_unit(size_bytes: int, text: str) -> None:
     assert size_text(size_bytes) == text
+
+
+def test_the_code_that_wrote_a_checkpoint_is_unpacked(run: Run, directory: Directory, tmp_path: Path) -> None:
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "iris.py").write_text("VERSION = 1")
+    snapshot = pack(tmp_path / "code")
+    directory.write_bytes(snapshot_name(snapshot.sha256), snapshot.data)
+    recorded = Commit.model_validate_json(directory.read_bytes(commit_name("model.ckpt-10")))
+    directory.write_bytes(commit_name("model.ckpt-10"), recorded.model_copy(update={"code": snapshot.sha256}).encode())
+
+    result = run(directory.url, "--code", "latest", str(tmp_path / "then"))
+
+    assert result.exit_code == 0, result.output
+    assert result.stdout == f"{tmp_path}/then: the code that wrote step 10, snapshot {snapshot.sha256[:12]}\n"
+    assert (tmp_path / "then" / "iris.py").read_text() == "VERSION = 1"
+    again = run(directory.url, "--code", "10", str(tmp_path / "then"))
+    assert (again.exit_code, again.stdout) == (2, "")
+    assert "is there already" in again.stderr
+
+
+def test_code_that_is_not_there_is_told(run: Run, directory: Directory, tmp_path: Path) -> None:
+    gone, unknown = (run(directory.url, "--code", step, str(tmp_path / "then")) for step in ("5", "7"))
+
+    assert gone.exit_code == 2
+    assert f"{CODE}.zip, the code that wrote step 5, is gone" in gone.stderr
+    assert unknown.exit_code == 1
+    assert "There is no checkpoint of step 7; complete ones: [5, 10]" in unknown.stderr

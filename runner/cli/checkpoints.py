@@ -16,6 +16,7 @@ from runner.cli.output import print_json, print_table, size_text, time_span
 from runner.client import Client
 from runner.errors import CheckpointDamagedError, CheckpointNotFoundError, ModelDirError
 from runner.jobs.fields import rfc3339, utc_now
+from runner.jobs.records import unpack_code
 from runner.storage.directory import Directory
 from runner.storage.urls import is_local, open_directory, resolve_model_dir, split_prefix
 
@@ -35,10 +36,23 @@ _LATEST = "latest"
     metavar="STEP DIR",
     help="Copy one to a new local directory, verified, where TensorFlow's tools read it. STEP may be 'latest'.",
 )
+@click.option(
+    "--code",
+    nargs=2,
+    type=(str, click.Path(path_type=Path)),
+    metavar="STEP DIR",
+    help="Unpack the code that wrote one into a new local directory. STEP may be 'latest'.",
+)
 @click.option("--metric", default="loss", show_default=True, help="Which one of the evaluations to show.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def checkpoints_command(
-    job_or_url: str, *, verify: bool, download: tuple[str, Path] | None, metric: str, as_json: bool
+    job_or_url: str,
+    *,
+    verify: bool,
+    download: tuple[str, Path] | None,
+    code: tuple[str, Path] | None,
+    metric: str,
+    as_json: bool,
 ) -> None:
     """List the checkpoints of a model_dir: that of a job, or a path or URL, which needs no Redis.
 
@@ -48,6 +62,9 @@ def checkpoints_command(
     model_dir = _model_dir(job_or_url)
     if download is not None:
         _download(model_dir, *download, as_json=as_json)
+    if code is not None:
+        _unpack(model_dir, *code, as_json=as_json)
+    if download is not None or code is not None:
         return
     infos = survey_checkpoints(model_dir)
     damages = _damages(infos) if verify else {}
@@ -112,6 +129,15 @@ def _download(model_dir: str, step: str, folder: Path, *, as_json: bool) -> None
         print_json({"step": info.step, "prefix": prefix})
     else:
         click.echo(prefix)
+
+
+def _unpack(model_dir: str, step: str, folder: Path, *, as_json: bool) -> None:
+    info = _find(survey_checkpoints(model_dir), step)
+    sha256 = unpack_code(model_dir, info.step, folder)
+    if as_json:
+        print_json({"step": info.step, "code": sha256, "directory": str(folder)})
+    else:
+        click.echo(f"{folder}: the code that wrote step {info.step}, snapshot {sha256[:_CODE_DIGITS]}")
 
 
 def _as_json(info: CheckpointInfo, damages: Mapping[str, str]) -> dict[str, object]:
