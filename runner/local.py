@@ -1,4 +1,4 @@
-"""LocalStack: Valkey, a coordinator and worker slots on this machine, for as long as they are needed."""
+"""LocalStack: Valkey, a coordinator, worker slots and an S3 server on this machine, for as long as they are needed."""
 
 import fcntl
 import os
@@ -20,16 +20,20 @@ from runner.client import Client
 from runner.errors import LocalStackError, LocalStackInUseError, RedisUnavailableError
 from runner.jobs.spec import DEFAULT_QUEUE
 from runner.jobs.store import JobStore
+from runner.s3_server import S3Server
 from runner.settings import Settings
 from runner.storage.private import is_private
 from runner.tether import tethered
 
-__all__ = ["LocalStack"]
+__all__ = ["S3_BUCKET", "LocalStack"]
+
+S3_BUCKET = "models"
 
 _MAX_SOCKET_BYTES = 100
 _POLL_SECS = 0.05
 _STOP_SECS = 5.0
 _DRAIN_SECS = 15.0
+_S3_STOP_SECS = 15.0
 _TAIL_LINES = 15
 
 
@@ -43,6 +47,8 @@ class LocalStack:
         queue: The queue that the slots listen on.
         directory: For the socket and the logs of the processes; private to this user. None means a temporary one, which
             is removed in the end.
+        s3_dir: Of an S3 server that runs beside the others; private to this user. Objects and keys stay in it for the
+            next stack. None means no such server.
         start_timeout_secs: How long all processes together may take to be ready.
 
     Raises:
@@ -55,6 +61,7 @@ class LocalStack:
         *,
         queue: str = DEFAULT_QUEUE,
         directory: Path | None = None,
+        s3_dir: Path | None = None,
         start_timeout_secs: float = 60.0,
     ) -> None:
         if slots < 1:
@@ -62,6 +69,8 @@ class LocalStack:
         self._slots = slots
         self._queue = queue
         self._directory = directory
+        self._s3_dir = s3_dir
+        self._s3: S3Server | None = None
         self._start_timeout_secs = start_timeout_secs
         self._children: list[_Child] = []
         self._exit = ExitStack()
@@ -71,8 +80,12 @@ class LocalStack:
             directory = exit_stack.enter_context(_Home(self._directory)).path
             # The children die with the thread that started them, so that thread has to live as long as the stack.
             spawner = exit_stack.enter_context(ThreadPoolExecutor(1, thread_name_prefix="local-stack"))
-            exit_stack.callback(self._stop)
             settings = _settings(directory)
+            if self._s3_dir:
+                _make_private(self._s3_dir, "the keys of the S3 server are in it")
+                self._s3 = S3Server(self._s3_dir)
+                exit_stack.callback(self._s3.clear)
+            exit_stack.callback(self._stop)
             self._start(settings, directory, spawner)
             client = exit_stack.enter_context(Client(settings))
             self._exit = exit_stack.pop_all()
@@ -90,10 +103,18 @@ class LocalStack:
         for child in self._children:
             child.check()
 
+    @property
+    def s3_environ(self) -> dict[str, str]:
+        """The variables AWS_* that lead to the S3 server; empty without one.
+
+        Whoever opens its URLs needs them, a client of the stack too: `os.environ.update(stack.s3_environ)`.
+        """
+        return self._s3.environ() if self._s3 else {}
+
     def _start(self, settings: Settings, directory: Path, spawner: ThreadPoolExecutor) -> None:
         give_up_at = time.monotonic() + self._start_timeout_secs
         environ = {name: value for name, value in os.environ.items() if name != "RUNNER_PASSWORD_FILE"}
-        environ["RUNNER_REDIS_URL"] = settings.redis_url
+        environ |= {"RUNNER_REDIS_URL": settings.redis_url, **self.s3_environ}
 
         def start(name: str, command: Sequence[str], *, stop_secs: float = _STOP_SECS) -> _Child:
             child = spawner.submit(_Child, name, command, directory, environ, stop_secs=stop_secs).result()
@@ -104,6 +125,10 @@ class LocalStack:
         try:
             valkey = start("valkey", _valkey(directory))
             valkey.wait_until(lambda: _answers(store), give_up_at)
+            if self._s3:
+                s3 = start("s3", self._s3.command, stop_secs=_S3_STOP_SECS)
+                s3.wait_until(self._s3.answers, give_up_at)
+                self._s3.create_bucket(S3_BUCKET)
             coordinator = start("coordinator", _runner("coordinator"))
             worker = start(
                 "worker",
@@ -174,7 +199,7 @@ class _Home:
     def __enter__(self) -> Self:
         self.path = self._directory or _temporary_directory()
         if self._directory:
-            self._make_private()
+            _make_private(self.path, "whoever can reach Redis can run code")
         if len(os.fsencode(_socket(self.path))) > _MAX_SOCKET_BYTES:
             raise LocalStackError(
                 f"The path of the socket {_socket(self.path)} is longer than {_MAX_SOCKET_BYTES} bytes. "
@@ -190,14 +215,6 @@ class _Home:
             shutil.rmtree(self.path, ignore_errors=True)
         os.close(self._lock_fd)
 
-    def _make_private(self) -> None:
-        self.path.mkdir(parents=True, exist_ok=True, mode=0o700)
-        if not is_private(self.path):
-            raise LocalStackError(
-                f"{self.path} is not private to this user, and whoever can reach Redis can run code. "
-                f"Remove it, or `chmod 700` it."
-            )
-
     def _lock(self) -> None:
         self._lock_fd = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         try:
@@ -207,6 +224,12 @@ class _Home:
             raise LocalStackInUseError(
                 f"A stack already runs in {self.path}; use it, or stop it with Ctrl-C in its terminal."
             ) from error
+
+
+def _make_private(path: Path, because: str) -> None:
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if not is_private(path):
+        raise LocalStackError(f"{path} is not private to this user, and {because}. Remove it, or `chmod 700` it.")
 
 
 def _temporary_directory() -> Path:

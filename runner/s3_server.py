@@ -96,9 +96,12 @@ class S3Server:
         """
         key = key or self.keys[0]
         return {
-            "AWS_ENDPOINT_URL": self.endpoint_url,
+            # For S3 alone: what the user has at AWS besides is still found.
+            "AWS_ENDPOINT_URL_S3": self.endpoint_url,
             "AWS_ACCESS_KEY_ID": key.access_key,
             "AWS_SECRET_ACCESS_KEY": key.secret_key,
+            # One that is left over from other credentials would be sent with these.
+            "AWS_SESSION_TOKEN": "",
             "AWS_DEFAULT_REGION": _REGION,
         }
 

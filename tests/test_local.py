@@ -14,7 +14,9 @@ import pytest
 import runner
 from runner.errors import LocalStackError
 from runner.local import LocalStack
+from runner.storage.urls import open_directory
 from tests.protocol import is_running
+from tests.seaweed import use
 from tests.waiting import wait_until
 
 
@@ -143,3 +145,45 @@ def test_a_path_too_long_for_a_socket_is_refused(directory: Path) -> None:
 def test_a_stack_needs_slots() -> None:
     with pytest.raises(ValueError, match="slots=0"):
         LocalStack(slots=0)
+
+
+def test_a_stack_may_have_an_s3_server_whose_objects_and_keys_stay(
+    directory: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = LocalStack(slots=1, s3_dir=directory / "s3")
+    with stack:
+        use(stack.s3_environ, monkeypatch)
+        for word in ("coordinator", "worker"):
+            environ = named(word).environ()
+            assert {name: environ[name] for name in stack.s3_environ} == stack.s3_environ
+        open_directory("s3://models/iris").write_bytes("hello", b"world")
+
+    again = LocalStack(slots=1, s3_dir=directory / "s3")
+    with again:
+        use({**stack.s3_environ, "AWS_ENDPOINT_URL_S3": again.s3_environ["AWS_ENDPOINT_URL_S3"]}, monkeypatch)
+
+        assert open_directory("s3://models/iris").read_bytes("hello") == b"world"
+
+
+def test_a_directory_of_an_s3_server_that_others_can_enter_is_refused(directory: Path) -> None:
+    directory.chmod(0o755)
+
+    with pytest.raises(LocalStackError, match="keys of the S3 server"), LocalStack(slots=1, s3_dir=directory):
+        pass
+
+
+def test_a_killed_parent_leaves_no_s3_server(directory: Path) -> None:
+    source = f"""
+import pathlib, psutil, signal, runner
+with runner.LocalStack(slots=1, s3_dir=pathlib.Path({str(directory / "s3")!r})):
+    print(*[process.pid for process in psutil.Process().children(recursive=True)], flush=True)
+    signal.pause()
+"""
+    with subprocess.Popen([sys.executable, "-c", source], stdout=subprocess.PIPE, text=True) as parent:
+        assert parent.stdout is not None
+        pids = [int(pid) for pid in parent.stdout.readline().split()]
+        assert len(pids) == 4
+
+        parent.kill()
+
+        wait_until(lambda: not any(is_running(pid) for pid in pids))

@@ -99,3 +99,22 @@ def test_up_refuses_a_redis_url_under_which_nobody_would_find_it(runtime: dict[s
 
     assert result.returncode == 2
     assert "RUNNER_REDIS_URL" in result.stderr
+
+
+def test_up_shows_how_to_reach_its_s3_server(runtime: dict[str, str], tmp_path: Path) -> None:
+    arguments = [sys.executable, "-m", "runner.cli", "up", "--slots", "1", "--s3", str(tmp_path / "s3")]
+    options: dict[str, Any] = {"env": runtime, "stdout": subprocess.PIPE, "text": True}
+    with subprocess.Popen(arguments, **options) as up:
+        assert up.stdout is not None
+        exports = []
+        while "Ctrl-C" not in (line := up.stdout.readline()):
+            exports.append(line)
+        source = "from runner.storage.urls import open_directory; open_directory('s3://models/iris').check_writable()"
+        script = "\n".join([*(line for line in exports if "export" in line), f'{sys.executable} -c "{source}"'])
+
+        used = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=False)
+        up.terminate()
+
+        assert (used.returncode, used.stderr) == (0, "")
+        assert up.wait(60) == 0
+    assert any(str(tmp_path / "s3") in line for line in exports)

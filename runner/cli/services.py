@@ -2,10 +2,12 @@
 
 import contextlib
 import logging
+import shlex
 import signal
 import sys
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -16,13 +18,14 @@ from runner.coordinator.dispatch import CeleryDispatcher
 from runner.errors import RedisUnavailableError, SettingsError
 from runner.jobs.spec import DEFAULT_QUEUE
 from runner.jobs.store import JobStore
-from runner.local import LocalStack
+from runner.local import S3_BUCKET, LocalStack
 from runner.settings import Settings
 from workers.celery import make_app, run_worker
 
 __all__ = ["coordinator_command", "up_command", "worker_command"]
 
 _CHECK_SECS = 0.5
+_S3_DIR = "~/.local/share/runner/s3"
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -68,7 +71,15 @@ def coordinator_command() -> None:
 
 @click.command("up")
 @_slots(2)
-def up_command(slots: int) -> None:
+@click.option(
+    "--s3",
+    "s3_dir",
+    is_flag=False,
+    flag_value=_S3_DIR,
+    metavar="[DIRECTORY]",
+    help=f"Run an S3 server, too, which keeps its objects in DIRECTORY, by default {_S3_DIR}.",
+)
+def up_command(slots: int, s3_dir: str | None) -> None:
     """Run Valkey, a coordinator and slots on this machine until Ctrl-C or TERM.
 
     Other commands of this user find them without any settings. Jobs are forgotten in the end, their model_dirs stay.
@@ -82,16 +93,25 @@ def up_command(slots: int) -> None:
         signal.signal(number, signal.default_int_handler)
     ended: list[str] = []
     with contextlib.suppress(KeyboardInterrupt):
-        stack = LocalStack(slots, directory=settings.runtime_dir)
+        s3_path = Path(s3_dir).expanduser().absolute() if s3_dir else None
+        stack = LocalStack(slots, directory=settings.runtime_dir, s3_dir=s3_path)
         with stack as client:
             click.echo(f"Up with {slots} slot{'s' * (slots != 1)}; logs in {settings.runtime_dir}.")
             click.echo("In another terminal: runner submit module:function --model-dir DIRECTORY")
+            if s3_path:
+                _show_s3(stack, s3_path)
             click.echo("Ctrl-C stops everything.")
             try:
                 _watch(stack)
             finally:
                 ended = _unfinished(client)
     click.echo(f"Stopped, and with it {', '.join(ended)}." if ended else "Stopped.")
+
+
+def _show_s3(stack: LocalStack, s3_dir: Path) -> None:
+    click.echo(f"S3 keeps its objects in {s3_dir}. In every terminal that uses s3://{S3_BUCKET}/...:")
+    for name, value in stack.s3_environ.items():
+        click.echo(f"  export {name}={shlex.quote(value)}")
 
 
 def _watch(stack: LocalStack) -> None:
