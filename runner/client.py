@@ -20,12 +20,14 @@ from runner.jobs.state import LogLine
 from runner.jobs.status import JobStatus
 from runner.jobs.store import JobStore, in_use
 from runner.settings import Settings
+from runner.storage.retry import Retry
 from runner.storage.urls import is_local, open_directory, resolve_model_dir
 
 __all__ = ["Client", "Job", "JobStatus"]
 
 _MIN_POLL_SECS, _MAX_POLL_SECS = 0.1, 1.0
 _MAX_NAME = 52
+_RETRY_SECS = 10.0
 _HINTS = {
     "workers": "Give the number of workers beside the chief: 0 or more.",
     "params": "Give a dict of what JSON can say: strings, finite numbers, booleans, None, lists, and dicts of those.",
@@ -192,7 +194,8 @@ class Client:
         if holder := self._store.holder(spec.model_dir):
             raise in_use(spec.model_dir, holder)
         snapshot = _pack(spec, code_dir) if code_dir else None
-        directory = open_directory(spec.model_dir)
+        # Somebody waits for the answer: for long enough to outlast a hiccup of the store, and no longer.
+        directory = open_directory(spec.model_dir, retry=Retry(budget_secs=_RETRY_SECS))
         directory.check_writable()
         if snapshot:
             spec = spec.model_copy(update={"code": snapshot.sha256})

@@ -5,8 +5,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from runner.checkpoint.state import STATE_FILE, CheckpointState, Claim
+from runner.cli import main
 from runner.client import Client, Job
 from runner.coordinator.fences import read_fence
 from runner.errors import ModelDirError, StorageError
@@ -132,6 +134,25 @@ def test_a_bucket_that_may_only_be_read_is_told_at_submit(
     with pytest.raises(ModelDirError, match="s3:PutObject"):
         submit(s3_url)
 
+    assert client.list() == []
+
+
+def test_a_store_that_does_not_answer_is_told_at_submit_and_has_an_exit_code_of_its_own(
+    client: Client,
+    settings: Settings,
+    code_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    use({"AWS_ENDPOINT_URL": "http://127.0.0.1:1", "AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b"}, monkeypatch)
+    command = ["submit", "iris:experiment", "--model-dir", "s3://models/iris", "--code-dir", str(code_dir)]
+
+    result = CliRunner().invoke(main, command, env={"RUNNER_REDIS_URL": settings.redis_url}, prog_name="runner")
+
+    assert result.exit_code == 3, result.output
+    assert "model_dir s3://models/iris cannot be reached" in result.stderr
+    assert "AWS_ENDPOINT_URL, which is http://127.0.0.1:1" in result.stderr
+    assert "Trying again for up to 10 s" in caplog.text
     assert client.list() == []
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 
 from runner.checkpoint.state import STATE_FILE, parse_state
 from runner.errors import ObjectNotFoundError, RunnerError
+from runner.storage.retry import Retry
 from runner.storage.urls import open_directory
 
 __all__ = ["Fences", "read_fence"]
@@ -14,6 +15,7 @@ __all__ = ["Fences", "read_fence"]
 _MAX_READS = 64
 _FRESH_SECS = 5.0
 _TIMEOUT_SECS = 5.0
+_RETRY_SECS = 10.0
 _BACKOFF_SECS = 5.0
 _MAX_BACKOFF_SECS = 60.0
 _PATIENCE_SECS = 0.1
@@ -25,8 +27,10 @@ def read_fence(model_dir: str) -> int:
     Raises:
         StorageError: The store did not answer, or not with the `checkpoint` file.
     """
+    # The job says what is wrong, and asks again later.
+    directory = open_directory(model_dir, retry=Retry(budget_secs=_RETRY_SECS))
     try:
-        claim = parse_state(open_directory(model_dir).read_bytes(STATE_FILE)).claim
+        claim = parse_state(directory.read_bytes(STATE_FILE)).claim
     except ObjectNotFoundError:
         return 0
     return claim.generation if claim else 0

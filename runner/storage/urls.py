@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 from runner.errors import ModelDirError, RunnerError
 from runner.storage.directory import Directory
 from runner.storage.names import checked_name
+from runner.storage.retry import Retry
 
 __all__ = ["is_local", "join", "open_directory", "real_path", "resolve_model_dir", "resolve_url", "split_prefix"]
 
@@ -67,11 +68,12 @@ def resolve_url(url: str, *, what: str, error: type[RunnerError]) -> str:
     return f"{protocol}{_SEPARATOR}{path}"
 
 
-def open_directory(url: str) -> Directory:
+def open_directory(url: str, *, retry: Retry | None = None) -> Directory:
     """The directory of that name.
 
     Args:
         url: What `resolve_model_dir` returned.
+        retry: How often transient errors of a store are tried again; None: for a minute.
 
     Raises:
         ModelDirError: Nothing installed here can open it.
@@ -82,18 +84,18 @@ def open_directory(url: str) -> Directory:
 
         return LocalDirectory(url)
     if (protocol := url.split(_SEPARATOR, 1)[0]) == "s3":
-        return _class("s3_directory", "S3Directory")(url)
+        return _class("s3_directory", "S3Directory")(url, retry=retry)
     if protocol == "memory":
         from runner.storage.memory_directory import MemoryDirectory  # noqa: PLC0415
 
         return MemoryDirectory(url)
     from runner.storage.fsspec_directory import FsspecDirectory  # noqa: PLC0415
 
-    return FsspecDirectory(url)
+    return FsspecDirectory(url, retry=retry)
 
 
-def _class(module: str, name: str) -> Callable[[str], Directory]:
-    found: Callable[[str], Directory] = getattr(import_module(f"runner.storage.{module}"), name)
+def _class(module: str, name: str) -> Callable[..., Directory]:
+    found: Callable[..., Directory] = getattr(import_module(f"runner.storage.{module}"), name)
     return found
 
 
