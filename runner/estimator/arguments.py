@@ -32,7 +32,7 @@ def config_and_model_dir(config: RunConfig | None, model_dir: str | os.PathLike[
 
     Raises:
         ValueError: The config is not valid, or the two name different directories.
-        ModelDirError: model_dir is a URL that cannot be trained in.
+        ModelDirError: Nothing installed here can open model_dir.
     """
     if config is None:
         config = RunConfig()

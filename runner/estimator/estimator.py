@@ -44,7 +44,7 @@ class Estimator:
     Args:
         model_fn: Takes `features`, and any of `labels`, `mode`, `params` and `config`; returns an EstimatorSpec. Layers
             are those of tf_keras, optimizers those of tf_keras.optimizers.legacy or tf.compat.v1.train: Keras 3 raises.
-        model_dir: Local directory for checkpoints and events; None means that of the config, else a temporary one.
+        model_dir: Path or URL for checkpoints and events; None means that of the config, else a temporary one.
         config: RunConfig; None means the default one.
         params: Hyper-parameters for the model_fn; copied.
         warm_start_from: WarmStartSettings, or the path of a checkpoint, of a directory with checkpoints or of a
@@ -52,7 +52,7 @@ class Estimator:
 
     Raises:
         ValueError: An argument is not valid; the messages are those of the original.
-        ModelDirError: model_dir is a URL that cannot be trained in.
+        ModelDirError: Nothing installed here can open model_dir.
     """
 
     def __init__(
