@@ -32,7 +32,7 @@ def classifier(model_dir: str, **options: Any) -> tfe.DNNClassifier:
     return tfe.DNNClassifier([10, 10], columns(), model_dir, n_classes=3, config=config, **options)
 
 
-@pytest.fixture(params=["memory"])
+@pytest.fixture(params=["memory", "s3"])
 def url(request: pytest.FixtureRequest, trained: Path) -> str:
     """A remote model_dir with the same checkpoints."""
     new_url = request.getfixturevalue("s3_url") if request.param == "s3" else f"memory://{secrets.token_hex(6)}/model"
