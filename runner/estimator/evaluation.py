@@ -8,11 +8,14 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, NamedTuple
 
+import numpy as np
 import tensorflow as tf
 
+from runner.checkpoint.evaluations import record_evaluation
 from runner.checkpoint.listing import latest_checkpoint
 from runner.checkpoint.reading import read_newest
 from runner.checkpoint.saver import Checkpoints
+from runner.errors import StorageError
 from runner.estimator.events import EventFile, remote_writers, write_graph, write_metrics
 from runner.estimator.hooks.outputs import check_outputs
 from runner.estimator.inputs.batch import call_input_fn, make_batch
@@ -20,6 +23,7 @@ from runner.estimator.model_fn import EstimatorSpec, ModeKeys
 from runner.estimator.run_config import RunConfig
 from runner.estimator.session import HookedSession, create_session
 from runner.estimator.warm_start import WarmStartSettings, warm_start
+from runner.storage.urls import open_directory, resolve_model_dir, split_prefix
 
 __all__ = ["LOSS_METRIC", "Evaluation", "EvaluationModel", "open_local_session"]
 
@@ -138,7 +142,22 @@ class Evaluation:
                 step=int(results[_v1.GraphKeys.GLOBAL_STEP]),
                 checkpoint_path=self.checkpoint_path,
             )
+        if self.checkpoint_path is not None:
+            self._record(self.checkpoint_path, results)
         return results
+
+    def _record(self, checkpoint_path: str, results: dict[str, Any]) -> None:
+        """Notes the metrics of a checkpoint of model_dir, for those who keep the best one and read no event files."""
+        url, basename = split_prefix(checkpoint_path)
+        if url != resolve_model_dir(self.model_dir):
+            return
+        metrics = {name: float(value) for name, value in results.items() if isinstance(value, (float, int, np.number))}
+        metrics.pop(_v1.GraphKeys.GLOBAL_STEP, None)
+        name = self.eval_dir.rstrip("/").removeprefix(self.model_dir.rstrip("/") + "/")
+        try:
+            record_evaluation(open_directory(url), basename, metrics, name=name)
+        except StorageError as error:  # what it is for can do without
+            _logger.warning("The metrics of %s are not recorded: %s", checkpoint_path, error)
 
     def _open_session(self, scaffold: Any) -> Any:
         session, self.checkpoint_path = open_local_session(

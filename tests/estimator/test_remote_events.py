@@ -9,12 +9,14 @@ import pytest
 import tensorflow as tf
 
 from runner import estimator as tfe
+from runner.checkpoint.evaluations import EVALUATIONS, read_evaluations
 from runner.estimator.events import EventFile, EventHistory, remote_writers, write_graph_text
 from runner.estimator.hooks.early_stopping import read_eval_metrics
 from runner.estimator.hooks.outputs import check_outputs
 from runner.estimator.session import HookedSession
 from runner.storage.directory import Directory
 from runner.storage.urls import open_directory
+from tests.estimator.data import linear_input_fn, linear_model_fn
 from tests.estimator.events import events_in, scalars_in
 
 v1 = tf.compat.v1
@@ -206,3 +208,27 @@ def test_early_stopping_follows_evaluations_on_a_url(url: str) -> None:
 
     assert not before
     assert should_stop()
+
+
+@pytest.mark.parametrize("kind", ["local", "memory"])
+def test_the_metrics_of_a_checkpoint_are_recorded_beside_it(kind: str, url: str, tmp_path: Path) -> None:
+    trained = tfe.Estimator(linear_model_fn, str(tmp_path / "model"), params={}).train(linear_input_fn, steps=3)
+    model_dir = str(tmp_path / "model")
+    if kind == "memory":
+        for path in Path(model_dir).glob("*ckpt-3.*"):
+            open_directory(url).write_bytes(path.name, path.read_bytes())
+        model_dir = url
+    estimator = tfe.Estimator(linear_model_fn, model_dir, params={})
+
+    metrics = estimator.evaluate(linear_input_fn, checkpoint_path=f"{model_dir}/model.ckpt-3")
+    estimator.evaluate(linear_input_fn, checkpoint_path=f"{model_dir}/model.ckpt-3", name="holdout")
+    tfe.Estimator(linear_model_fn, str(tmp_path / "other"), params={}).evaluate(
+        linear_input_fn, checkpoint_path=trained.latest_checkpoint()
+    )
+
+    directory = open_directory(model_dir)
+    assert read_evaluations(directory) == {"model.ckpt-3": {"loss": pytest.approx(metrics["loss"])}}
+    assert [entry.name for entry in directory.list(EVALUATIONS, recursive=True)] == [
+        f"{EVALUATIONS}/{name}/model.ckpt-3.json" for name in ("eval", "eval_holdout")
+    ]
+    assert read_evaluations(open_directory(str(tmp_path / "other"))) == {}
