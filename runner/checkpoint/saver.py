@@ -1,8 +1,8 @@
-"""Checkpoints of one model_dir: written, verified and restored for a session. This is what the estimator uses."""
+"""Checkpoints of one model_dir: verified and restored for a session. This is what the estimator uses."""
 
 import functools
 import os
-from pathlib import Path
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import tensorflow as tf
@@ -21,17 +21,13 @@ class Checkpoints:
     """The checkpoints of a model_dir, as one graph sees them. Not thread-safe.
 
     Args:
-        model_dir: Local directory; created by the first save.
-        saver: A built tf.compat.v1.train.Saver of the graph; its settings are the retention.
-        save_graph_def: Whether `.meta` is written beside every checkpoint.
+        model_dir: As the user gave it.
+        saver: A built tf.compat.v1.train.Saver of the graph.
     """
 
-    def __init__(self, model_dir: str, saver: Any, *, save_graph_def: bool = True) -> None:
+    def __init__(self, model_dir: str, saver: Any) -> None:
         self._model_dir = model_dir
         self._saver = saver
-        self._save_graph_def = save_graph_def
-        self._meta_graph: Any = None
-        self._set_aside: tuple[str, ...] = ()
 
     @functools.cached_property
     def _restorer(self) -> Restorer:
@@ -59,11 +55,12 @@ class Checkpoints:
         """Reads a checkpoint into memory and verifies it; see `Restorer.load`."""
         return self._restorer.load(prefix, training=training)
 
-    def load_latest(self) -> LoadedCheckpoint | None:
+    def load_latest(self, *, set_aside: Callable[[Sequence[str]], object] = lambda _: None) -> LoadedCheckpoint | None:
         """Loads what a training goes on from: the latest checkpoint that is whole. Chief only.
 
-        Those that it finds damaged are set aside: they stay where they are, and are no longer named by `checkpoint`
-        from the next save on.
+        Args:
+            set_aside: Called with the basenames of those that it finds damaged, if there are any: they stay where they
+                are, and `checkpoint` is not to name them any more.
 
         Returns:
             The checkpoint; None if there is none at all.
@@ -76,45 +73,13 @@ class Checkpoints:
         selected = select(self._model_dir, functools.partial(self.load, training=True))
         if selected is None:
             return None
-        self._set_aside = selected.set_aside
+        if selected.set_aside:
+            set_aside([split_prefix(prefix)[1] for prefix in selected.set_aside])
         return selected.loaded
 
     def restore(self, session: Any, loaded: LoadedCheckpoint) -> None:
         """Assigns what was loaded, which is used up by it."""
         self._restorer.assign(session, loaded)
-
-    def resume_retention(self) -> None:
-        """Counts the checkpoints that earlier runs left in model_dir among those to keep. Chief only.
-
-        Those of other directories, which a `checkpoint` file may name too, are not ours to delete.
-        """
-        if state := tf.train.get_checkpoint_state(self._model_dir):
-            indexes = [(prefix, Path(f"{prefix}.index")) for prefix in state.all_model_checkpoint_paths]
-            here = Path(self._model_dir).resolve()
-            written = [
-                (prefix, index.stat().st_mtime)
-                for prefix, index in indexes
-                if index.exists() and index.parent.resolve() == here and prefix not in self._set_aside
-            ]
-            self._saver.set_last_checkpoints_with_time(written)
-
-    def keep_graph(self) -> None:
-        """Lets the `.meta` of all checkpoints hold the default graph as it is now: what is added later is no model."""
-        if self._save_graph_def and self._meta_graph is None:
-            self._meta_graph = self._saver.export_meta_graph()
-
-    def save(self, session: Any, step: int) -> str:
-        """Writes and publishes a checkpoint, and deletes what retention no longer keeps. Chief only.
-
-        Returns:
-            Its prefix.
-        """
-        Path(self._model_dir).mkdir(parents=True, exist_ok=True)
-        self.keep_graph()
-        prefix: str = self._saver.save(session, self.basename, global_step=step, write_meta_graph=False)
-        if self._meta_graph is not None:
-            tf.io.write_graph(self._meta_graph, *os.path.split(f"{prefix}.meta"), as_text=False)
-        return prefix
 
 
 def as_saver(saver: Any) -> Any:

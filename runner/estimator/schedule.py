@@ -28,6 +28,11 @@ class Schedule:
         self._clock = clock
         self._marked: tuple[int, float] | None = None
 
+    @property
+    def counts_secs(self) -> bool:
+        """Whether the interval is one in seconds."""
+        return bool(self._every_secs) and not self._every_steps
+
     def is_due(self, step: int) -> bool:
         """Whether the interval has passed at this step; before the first mark it always has."""
         if not self._every_steps and not self._every_secs:

@@ -75,11 +75,13 @@ class HookedSession:
     Args:
         session: A session that is ready.
         hooks: tf.compat.v1.train.SessionRunHook, told in this order; `begin` was called before the graph was finalized.
+        before_close: Called before the session is closed, whatever ended it.
     """
 
-    def __init__(self, session: Any, hooks: Sequence[Any]) -> None:
+    def __init__(self, session: Any, hooks: Sequence[Any], *, before_close: Callable[[], None] = lambda: None) -> None:
         self.session = session
         self._hooks = list(hooks)
+        self._before_close = before_close
         self._prepared = PreparedRuns(session)
         self._should_stop = False
         self._coordinator = _v1.train.Coordinator(clean_stop_exception_types=_END_OF_INPUT)
@@ -162,6 +164,12 @@ class HookedSession:
         return ended
 
     def _close(self) -> None:
+        try:
+            self._before_close()
+        finally:
+            self._close_session()
+
+    def _close_session(self) -> None:
         self._coordinator.request_stop()
         try:
             # What a thread of the input raised was raised by the run that waited for it.

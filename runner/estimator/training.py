@@ -2,7 +2,6 @@
 
 import functools
 import logging
-import os
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -13,8 +12,8 @@ from tensorflow.python.training import training_util
 
 from runner.checkpoint.saver import Checkpoints, as_saver
 from runner.checkpoint.selection import restorable
+from runner.estimator.checkpointing import Checkpointing
 from runner.estimator.events import EventFile, remote_writers
-from runner.estimator.hooks.checkpoint_hook import CheckpointHook
 from runner.estimator.hooks.outputs import check_outputs
 from runner.estimator.hooks.progress_hook import publish_progress
 from runner.estimator.hooks.training_hooks import (
@@ -31,7 +30,6 @@ from runner.estimator.model_fn import EstimatorSpec, ModeKeys
 from runner.estimator.remote import is_remote
 from runner.estimator.replicas.replicas import Replicas, replicas_of
 from runner.estimator.run_config import RunConfig
-from runner.estimator.schedule import Schedule
 from runner.estimator.session import HookedSession, create_session
 from runner.estimator.step_loop import StepLoop
 from runner.estimator.warm_start import WarmStartSettings, warm_start
@@ -102,13 +100,24 @@ class Training:
             step = tf.identity(_v1.train.get_global_step().read_value())
         publish_progress(step, loss)
         saver = _saver(self.config, spec.scaffold)
-        checkpoints = Checkpoints(self.model_dir, saver, save_graph_def=self.config.checkpoint_save_graph_def)
         events = EventFile(self.model_dir)
         hooks = self._hooks(spec, step=step, loss=loss, replicas=replicas)
+        checkpointing = None
         if replicas.is_chief:
+            checkpointing = Checkpointing(
+                self.model_dir,
+                self.config,
+                saver,
+                step=step,
+                events=events,
+                brought=[*hooks, *spec.training_chief_hooks],
+                listeners=self.saving_listeners,
+                has_workers=replicas.count > 1,
+            )
+            self._lend_listeners(checkpointing.left_alone)
             # As in the original, a step is saved, and may be evaluated, before the user's hooks are told of it.
-            chief_hooks = self._chief_hooks(spec, hooks, checkpoints, events, step=step, replicas=replicas)
-            hooks = [*spec.training_chief_hooks, *chief_hooks, *hooks]
+            chief_hooks = self._chief_hooks(spec, checkpointing, events, step=step)
+            hooks = checkpointing.placed([*spec.training_chief_hooks, *chief_hooks, *hooks])
         hooks = [*batch.hooks, NanHook(loss), *hooks]
         check_outputs(hooks)
         if replicas.is_chief and is_remote(self.model_dir):
@@ -116,12 +125,13 @@ class Training:
         for hook in hooks:
             hook.begin()
         spec.scaffold.finalize()
-        save_start = functools.partial(self._save_start, hooks=hooks, checkpoints=checkpoints, events=events)
-        session = _open_session(self.config, replicas, spec.scaffold, checkpoints, save_start)
+        session = self._open_session(spec.scaffold, saver, replicas, checkpointing, events)
         self._stack.callback(session.close)
         if replicas.is_chief:
             self._open(events)
-        return StepLoop(HookedSession(session, hooks), train_op=spec.train_op, loss=loss, step=step).run()
+        before_close = checkpointing.close if checkpointing else lambda: None
+        hooked = HookedSession(session, hooks, before_close=before_close)
+        return StepLoop(hooked, train_op=spec.train_op, loss=loss, step=step).run()
 
     def _open(self, events: EventFile) -> None:
         if events.writer is None:
@@ -176,68 +186,51 @@ class Training:
         return hooks
 
     def _chief_hooks(
-        self,
-        spec: EstimatorSpec,
-        hooks: list[Any],
-        checkpoints: Checkpoints,
-        events: EventFile,
-        *,
-        step: Any,
-        replicas: Replicas,
+        self, spec: EstimatorSpec, checkpointing: Checkpointing, events: EventFile, *, step: Any
     ) -> list[Any]:
         config = self.config
-        brought = [*hooks, *spec.training_chief_hooks]
-        hooks = [GraphHook(events, spec.scaffold)]
-        hooks += self._checkpoint_hooks(brought, checkpoints, events, step=step, replicas=replicas)
+        hooks = [GraphHook(events, spec.scaffold), *checkpointing.own_hooks]
         if config.log_step_count_steps is not None:
             hooks.append(StepRateHook(step, every_steps=config.log_step_count_steps, events=events))
         if config.save_summary_steps:
             hooks.append(SummaryHook(step, spec.scaffold, every_steps=config.save_summary_steps, events=events))
         return hooks
 
-    def _checkpoint_hooks(
-        self, hooks: list[Any], checkpoints: Checkpoints, events: EventFile, *, step: Any, replicas: Replicas
-    ) -> list[Any]:
-        """Our hook, unless the user has brought one: then the listeners go to that, as in the original."""
-        for hook in hooks:
-            if isinstance(hook, _v1.train.CheckpointSaverHook):
-                self._lend_listeners(hook._listeners)  # noqa: SLF001 - as the original does
-                return []
-        config = self.config
-        if not (config.save_checkpoints_steps or config.save_checkpoints_secs):
-            if self.saving_listeners:
+    def _open_session(
+        self, scaffold: Any, saver: Any, replicas: Replicas, checkpointing: Checkpointing | None, events: EventFile
+    ) -> Any:
+        """A session with the state of the latest checkpoint; where there is none, with initial weights.
+
+        In a cluster the chief, who alone has a checkpointing, selects: it publishes step 0 if there is nothing to
+        restore yet, and the others restore exactly the step that it tells.
+        """
+        checkpoints, config = Checkpoints(self.model_dir, saver), self.config.session_config
+        loaded, prefix, session = None, None, None
+        if checkpointing is not None:
+            checkpointing.claim()
+            loaded = checkpoints.load_latest(set_aside=checkpointing.set_aside)
+            prefix = None if loaded is None else loaded.prefix
+            if loaded is not None and replicas.count > 1 and not checkpoints.is_own(loaded.prefix):
                 raise ValueError(
-                    "There should be a CheckpointSaverHook to use saving_listeners. Please set one of the "
-                    "RunConfig.save_checkpoints_steps or RunConfig.save_checkpoints_secs."
+                    f"The workers restore model.ckpt-<step> from model_dir; the latest checkpoint is {loaded.prefix}."
                 )
-            return []
-        _logger.info("Create CheckpointSaverHook.")
-        # A later generation of a job continues the run of an earlier one; the workers of a cluster start from step 0.
-        is_start = replicas.count == 1 and (config.service or {}).get("generation", 1) == 1
-        hook = CheckpointHook(
-            step,
-            checkpoints=checkpoints,
-            schedule=Schedule(every_steps=config.save_checkpoints_steps, every_secs=config.save_checkpoints_secs),
-            save_first=is_start,
-            listeners=self.saving_listeners,
-            events=events,
-            graph_path=os.path.join(self.model_dir, "graph.pbtxt") if config.checkpoint_save_graph_def else None,
-        )
-        return [hook]
+            if loaded is None and replicas.count > 1:
+                session = create_session(scaffold, config=config)
+                self._open(events)
+                prefix = checkpointing.save_start(session)
+        restored_step = replicas.agree_on_restore(prefix, checkpoints.wanted)
+        if session is not None:
+            return session
+        if loaded is None and restored_step is not None:
+            loaded = checkpoints.load(checkpoints.at_step(restored_step), training=True)
+        restore = None if loaded is None else functools.partial(checkpoints.restore, loaded=loaded)
+        return create_session(scaffold, restore=restore, config=config)
 
-    def _save_start(self, session: Any, *, hooks: list[Any], checkpoints: Checkpoints, events: EventFile) -> str:
-        """Saves what the workers of a cluster start from; like any save it is told to listeners and in the events."""
-        self._open(events)
-        step = int(session.run(_v1.train.get_global_step()))
-        for hook in hooks:
-            if isinstance(hook, CheckpointHook):
-                hook.save(session, step)  # a listener that asks for the end is not heard yet, as in the original
-                return checkpoints.at_step(step)
-        _logger.info("Saving checkpoints for %d into %s.", step, checkpoints.basename)
-        return checkpoints.save(session, step)
-
-    def _lend_listeners(self, listeners: list[Any]) -> None:
+    def _lend_listeners(self, hook: Any) -> None:
         """Adds the saving listeners to those of a user's hook, which may be used again, for this run only."""
+        if hook is None:
+            return
+        listeners = hook._listeners  # noqa: SLF001 - as the original does
         before = list(listeners)
         listeners.extend(listener for listener in self.saving_listeners if listener not in before)
         self._stack.callback(listeners.__setitem__, slice(None), before)
@@ -258,32 +251,3 @@ def _saver(config: RunConfig, scaffold: Any) -> Any:
     )
     _v1.add_to_collection(_v1.GraphKeys.SAVERS, saver)
     return saver
-
-
-def _open_session(
-    config: RunConfig, replicas: Replicas, scaffold: Any, checkpoints: Checkpoints, save_start: Callable[[Any], str]
-) -> Any:
-    """A session with the state of the latest checkpoint; where there is none, with initial weights.
-
-    In a cluster the chief selects: it publishes step 0 if there is nothing to restore yet, and the others restore
-    exactly the step that it tells.
-    """
-    loaded = checkpoints.load_latest() if replicas.is_chief else None
-    if loaded is not None:
-        if replicas.count > 1 and not checkpoints.is_own(loaded.prefix):
-            raise ValueError(
-                f"The workers restore model.ckpt-<step> from model_dir; the latest checkpoint is {loaded.prefix}."
-            )
-        checkpoints.resume_retention()
-    session = None
-    prefix = None if loaded is None else loaded.prefix
-    if replicas.is_chief and replicas.count > 1 and loaded is None:
-        session = create_session(scaffold, config=config.session_config)
-        prefix = save_start(session)
-    restored_step = replicas.agree_on_restore(prefix, checkpoints.wanted)
-    if session is not None:
-        return session
-    if loaded is None and restored_step is not None:
-        loaded = checkpoints.load(checkpoints.at_step(restored_step), training=True)
-    restore = None if loaded is None else functools.partial(checkpoints.restore, loaded=loaded)
-    return create_session(scaffold, restore=restore, config=config.session_config)

@@ -70,7 +70,8 @@ def test_a_run_without_hooks_of_its_own_logs_and_writes_the_same_as_one_with_the
 
     assert without == with_hook
     assert len([line for line in without if line.startswith("loss")]) == 4
-    assert events_of(tmp_path / "quiet") == events_of(tmp_path / "hooked")
+    # A checkpoint is told of when it is published, which the training does not wait for.
+    assert sorted(events_of(tmp_path / "quiet")) == sorted(events_of(tmp_path / "hooked"))
     assert steps_of(tmp_path / "quiet") == steps_of(tmp_path / "hooked") == [1, 70, 140, 150]
     weights = [tf.train.load_variable(str(tmp_path / run), "dnn/logits/kernel") for run in ("quiet", "hooked")]
     np.testing.assert_array_equal(*weights)

@@ -11,11 +11,16 @@ import pytest
 import tensorflow as tf
 
 from runner import estimator as tfe
-from runner.checkpoint.saver import Checkpoints
+from runner.checkpoint.saving import Saves
 from runner.estimator.events import EventFile
-from runner.estimator.hooks.checkpoint_hook import CheckpointHook
+from runner.estimator.hooks.checkpoint_hook import CheckpointHook, FirstSave
 from runner.estimator.schedule import Schedule
 from tests.estimator.data import classifier, iris, linear_input_fn, linear_model_fn, steps_of, train_input_fn
+
+
+def without_times(lines: list[str]) -> list[str]:
+    """The lines of a `checkpoint` file but for when each checkpoint was published."""
+    return [line for line in lines if "timestamp" not in line]
 
 
 def test_a_fresh_run_of_200_steps_leaves_exactly_the_files_of_the_specification(
@@ -33,9 +38,10 @@ def test_a_fresh_run_of_200_steps_leaves_exactly_the_files_of_the_specification(
         f"model.ckpt-{step}.{part}" for step in (1, 200) for part in ("data-00000-of-00001", "index", "meta")
     ]
     assert len(events) == 1
-    assert names == sorted(["checkpoint", "graph.pbtxt", *events, *checkpoints])
-    text = (model_dir / "checkpoint").read_text()
-    assert text.splitlines() == [
+    assert names == sorted([".runner", "checkpoint", "graph.pbtxt", *events, *checkpoints])
+    comment, *lines = (model_dir / "checkpoint").read_text().splitlines()
+    assert re.fullmatch(r"# runner: generation 1 local-\S+ \w+", comment)
+    assert without_times(lines) == [
         'model_checkpoint_path: "model.ckpt-200"',
         'all_model_checkpoint_paths: "model.ckpt-1"',
         'all_model_checkpoint_paths: "model.ckpt-200"',
@@ -140,7 +146,8 @@ def test_checkpoints_that_are_kept_for_good_are_no_longer_listed(
     estimator.train(lambda: linear_input_fn().repeat(), max_steps=60)
 
     assert steps_of(tmp_path) == [1, 10, 20, 30, 40, 50, 60]
-    assert (tmp_path / "checkpoint").read_text().splitlines() == [
+    lines = (tmp_path / "checkpoint").read_text().splitlines()
+    assert without_times([line for line in lines if not line.startswith("# runner: ")]) == [
         'model_checkpoint_path: "model.ckpt-60"',
         *[f'all_model_checkpoint_paths: "model.ckpt-{step}"' for step in listed],
     ]
@@ -236,11 +243,13 @@ def test_a_schedule_of_seconds_counts_from_the_end_of_a_save(tmp_path: Path) -> 
 
     with tf.Graph().as_default(), tf.compat.v1.Session() as session, EventFile(str(tmp_path)) as events:
         step = tf.compat.v1.train.create_global_step()
+        saves = Saves(str(tmp_path), tf.compat.v1.train.Saver())
+        saves.claim()
         hook = CheckpointHook(
             step,
-            checkpoints=Checkpoints(str(tmp_path), tf.compat.v1.train.Saver()),
+            saves=saves,
             schedule=Schedule(every_secs=10, clock=lambda: now[0]),
-            save_first=True,
+            first=FirstSave.ITERATION,
             listeners=[Slow()],
             events=events,
             graph_path=None,
