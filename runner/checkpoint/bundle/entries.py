@@ -64,7 +64,7 @@ class Index:
     shards: int
     entries: Mapping[str, TensorEntry]
     nonce: bytes = b""
-    _slice_names: frozenset[str] = field(default=frozenset(), repr=False)
+    _titles: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
     def parse(cls, data: bytes) -> "Index":
@@ -85,13 +85,21 @@ class Index:
         for entry in entries.values():
             _check(entry, shards=header.num_shards)
         _check_overlap(entries.values())
-        slice_names = frozenset(stored_name(entry.name, each) for entry in entries.values() for each in entry.slices)
-        return cls(header.num_shards, entries, bytes(header.nonce), slice_names)
+        titles = {
+            stored_name(entry.name, part): f"{entry.name} ({part})"
+            for entry in entries.values()
+            for part in entry.slices
+        }
+        return cls(header.num_shards, entries, bytes(header.nonce), titles)
 
     @property
     def tensors(self) -> dict[str, TensorEntry]:
         """The entries but for stored slices: what a model calls its tensors."""
-        return {name: entry for name, entry in self.entries.items() if name not in self._slice_names}
+        return {name: entry for name, entry in self.entries.items() if name not in self._titles}
+
+    def title(self, entry: TensorEntry) -> str:
+        """What to call an entry in a message: the name of the tensor, and which slice of it."""
+        return self._titles.get(entry.name, entry.name)
 
 
 def index_name(basename: str) -> str:

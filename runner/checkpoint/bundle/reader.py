@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
 
@@ -122,7 +122,7 @@ class BundleReader:
         self._fetch(stored, buffers)
         arrays = {}
         for entry in stored:
-            with self._naming(self._data_name(entry.shard), entry.name):
+            with self._naming_entry(entry):
                 arrays[entry.name] = buffers.array(entry)
         return [each.array(arrays) for each in assemblies]
 
@@ -139,7 +139,7 @@ class BundleReader:
         buffers = Buffers(stored, keep=False)
         self._fetch(stored, buffers)
         for entry in stored:
-            with self._naming(self._data_name(entry.shard), entry.name):
+            with self._naming_entry(entry):
                 buffers.verify(entry)
 
     def _assembly(self, name: str, part: Slice | None) -> Assembly:
@@ -199,8 +199,8 @@ class BundleReader:
             piece = data[begin : begin + entry.size_bytes - start]
             if run.start is None and (memory := buffers.memory(entry)) is not None:
                 memory[:] = piece
-            with self._naming(self._data_name(entry.shard), entry.name):
-                buffers.check(entry, start, piece)
+            with self._naming_entry(entry):
+                buffers.check(entry, piece, start=start)
 
     def _read_into(self, run: ByteRange, data: memoryview) -> None:
         file = self._files[run.shard]
@@ -225,6 +225,9 @@ class BundleReader:
             change = "deleted" if index is None else "replaced"
             return CheckpointNotFoundError(f"{self.prefix} was {change} while it was read. Read the newest checkpoint.")
         return CheckpointDamagedError(f"{self._directory.url}/{name} {what}, which its checkpoint needs. {_ADVICE}")
+
+    def _naming_entry(self, entry: TensorEntry) -> AbstractContextManager[None]:
+        return self._naming(self._data_name(entry.shard), self.index.title(entry))
 
     @contextmanager
     def _naming(self, name: str, tensor: str | None = None) -> Iterator[None]:
