@@ -26,7 +26,7 @@ from runner.storage.directory import Directory, Entry
 __all__ = ["BundleReader"]
 
 _THREADS = 8
-_RANGE_BYTES = 8 << 20
+_RANGE_BYTES = 16 << 20
 _ADVICE = "Use another checkpoint."
 
 
