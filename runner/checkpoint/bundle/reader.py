@@ -191,7 +191,7 @@ class BundleReader:
         if run.start is not None and memory is not None:
             data = memory[run.start : run.start + run.size_bytes]
         else:
-            data = self._scratch_memory()[: run.size_bytes]
+            data = self._scratch_memory(run.size_bytes)
         self._read_into(run, data)
         for entry in run.entries:
             start = run.start or 0
@@ -211,11 +211,11 @@ class BundleReader:
         except ConditionFailedError as error:
             raise self._lost(file.name, "has been replaced while it was read") from error
 
-    def _scratch_memory(self) -> memoryview:
-        if not hasattr(self._scratch, "memory"):
-            self._scratch.memory = np.empty(self._range_bytes, np.uint8).data
-        memory: memoryview = self._scratch.memory
-        return memory
+    def _scratch_memory(self, size_bytes: int) -> memoryview:
+        memory: memoryview | None = getattr(self._scratch, "memory", None)
+        if memory is None or len(memory) < size_bytes:
+            memory = self._scratch.memory = np.empty(size_bytes, np.uint8).data
+        return memory[:size_bytes]
 
     def _lost(self, name: str, what: str) -> CheckpointError:
         """The error for a data file that is not as expected."""
