@@ -249,7 +249,7 @@ def test_slices_that_do_not_make_up_the_tensor_are_damage(
         BundleReader(directory, "x").read()
 
 
-def test_the_state_of_an_iterator_is_verified_and_adopted_but_is_no_array(tmp_path: Path) -> None:
+def test_the_state_of_an_iterator_is_verified_but_is_no_array(tmp_path: Path) -> None:
     checkpoint = tf.train.Checkpoint(iterator=iter(tf.data.Dataset.range(100).shuffle(5).batch(3)))
     checkpoint.write(str(tmp_path / "x"))
     directory = LocalDirectory(str(tmp_path), durable=False)

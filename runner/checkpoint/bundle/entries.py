@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -14,7 +14,7 @@ from runner.checkpoint.bundle.protos import entry_message, header_message
 from runner.checkpoint.bundle.slices import Slice, key_of
 from runner.checkpoint.bundle.table import read_table, table_bytes
 
-__all__ = ["Index", "TensorEntry", "adopt", "data_name", "index_bytes", "index_name", "stored_name"]
+__all__ = ["Index", "TensorEntry", "data_name", "index_bytes", "index_name", "stored_name"]
 
 _VERSION = 1  # of the format: kTensorBundleVersion
 _HEADER_KEY = b""
@@ -134,22 +134,6 @@ def index_bytes(entries: Iterable[TensorEntry], *, shards: int, nonce: bytes = b
     header.nonce = nonce
     items = sorted((key_of(entry.name), _message(entry).SerializeToString()) for entry in entries)
     return table_bytes([(_HEADER_KEY, header.SerializeToString()), *items])
-
-
-def adopt(index: bytes, *, shard: int) -> list[TensorEntry]:
-    """The entries of a bundle that TensorFlow wrote into one data file, for that file to become a shard of another.
-
-    Args:
-        index: The content of its index file.
-        shard: Which one its data file becomes.
-
-    Raises:
-        ValueError: The index is damaged, or has more than one data file.
-    """
-    parsed = Index.parse(index)
-    if parsed.shards != 1:
-        raise ValueError(f"A bundle of {parsed.shards} data files cannot become one shard of another.")
-    return [replace(entry, shard=shard) for entry in parsed.entries.values()]
 
 
 def _message(entry: TensorEntry) -> Any:
