@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import tensorflow as tf
-from tensorflow.core.protobuf import config_pb2
 
+from runner.checkpoint.buffers import make_callable
 from runner.checkpoint.bundle.layout import Tensor
 
-__all__ = ["Shadows", "make_callable"]
+__all__ = ["Shadows"]
 
 _CHUNK_BYTES = 32 << 20
 _MOST_CHUNKS = 48
@@ -80,21 +80,6 @@ class Shadows:
         with self._lock:
             self._values.clear()
             self._release()
-
-
-def make_callable(
-    session: Any, *, feeds: Sequence[Any] = (), fetches: Sequence[Any] = (), targets: Sequence[Any] = ()
-) -> Callable[..., Any]:
-    """A prepared run of a session, which any thread may call, with the values of the feeds as arguments."""
-    options = config_pb2.CallableOptions(
-        feed=[each.name for each in feeds],
-        fetch=[each.name for each in fetches],
-        target=[each.name for each in targets],
-    )
-    options.run_options.inter_op_thread_pool = -1  # in the thread that calls: the pool belongs to the training
-    # The public make_callable takes no options, and looks its fetches up anew in every run.
-    call: Callable[..., Any] = session._make_callable_from_options(options)  # noqa: SLF001
-    return call
 
 
 def _shadow_of(read: Any) -> Any:

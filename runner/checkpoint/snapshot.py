@@ -5,19 +5,21 @@ lets the next update of the variable write into another one, as it does for ever
 """
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import tensorflow as tf
 
+from runner.checkpoint.buffers import Buffers, make_callable
 from runner.checkpoint.bundle.dtypes import STRING, numpy_dtype
 from runner.checkpoint.bundle.entries import TensorEntry, stored_name
 from runner.checkpoint.bundle.layout import Tensor
 from runner.checkpoint.bundle.slices import parse_shape_and_slice
 from runner.checkpoint.bundle.strings import encode_strings
-from runner.checkpoint.shadows import Shadows, make_callable
+from runner.checkpoint.shadows import Shadows
 
 __all__ = ["Snapshot", "Snapshots"]
 
@@ -92,9 +94,9 @@ class Snapshots:
 
     The tensors that the Saver's save op writes are held in one of three ways:
 
-    - A dense variable, or a part of a partitioned one, is held by the buffer of its value. A session in this process
-      whose only devices are processors hands the buffers out as they are. In any other one to fetch means to copy:
-      there each value is assigned to a shadow variable, which costs nothing, and fetched later.
+    - A dense variable, or a part of a partitioned one, is held by the buffer of its value. A session hands the buffers
+      out as they are; one on a tf.distribute.Server does that through a call of Python only. Where there are other
+      devices than processors, each value is assigned to a shadow variable, which costs nothing, and fetched later.
     - A value that the graph computes, such as the content of a table or a tensor of strings, is fetched.
     - The rest, such as a reference variable, which is updated in place whoever reads it, and the state of an iterator,
       which only TensorFlow encodes, is written by an operation SaveV2 of its own into a bundle on the local disk.
@@ -111,6 +113,7 @@ class Snapshots:
         self._session = session
         self._fetched: list[_Write] = []
         self._fetch: Callable[[], list[Any]] | None = None
+        self._buffers: Buffers | None = None
         self._shadows: Shadows | None = None
         self._save_rest: Callable[[bytes], Any] | None = None
         self._parents: list[TensorEntry] = []
@@ -146,6 +149,9 @@ class Snapshots:
         if self._shadows is not None:
             snapshot.hold_shadows(self._shadows)
             self._shadows.take()
+        if self._buffers is not None:
+            for name, value in self._buffers.take().items():
+                snapshot.hold(name, value, dtype=self._dtypes[name])
         if self._save_rest is not None:
             prefix = str(snapshot.directory() / "rest")
             self._save_rest(prefix.encode())
@@ -156,31 +162,54 @@ class Snapshots:
         snapshot.parents += self._parents
 
     def _prepare(self, writes: Sequence["_Write"]) -> None:
-        session, graph = self._session, self._session.graph
-        rest = [write for write in writes if not write.is_fetchable]
-        fetchable = [write for write in writes if write.is_fetchable]
-        has_shadows = not _hands_out_buffers(session)
-        shadowed = [write for write in fetchable if has_shadows and write.is_dense]
-        self._fetched = [write for write in fetchable if not (has_shadows and write.is_dense)]
-        self._parents = list(_parents(fetchable))
-        if shadowed or rest:
-            is_final = graph.finalized
-            graph._unsafe_unfinalize()  # noqa: SLF001 - nothing that a user could have seen is changed
-            try:
-                with graph.as_default(), tf.device(None), tf.control_dependencies(None), tf.name_scope("snapshot"):
-                    if shadowed:
-                        self._shadows = Shadows({write.key: write.read for write in shadowed})
-                    op_of_rest = _save_op(rest) if rest else None
-            finally:
-                if is_final:
-                    graph.finalize()
-            if self._shadows is not None:
-                self._shadows.prepare(session)
-            if op_of_rest is not None:
-                prefix = op_of_rest.inputs[0]
-                self._save_rest = make_callable(session, feeds=[prefix], targets=[op_of_rest])
+        session = self._session
+        dense_way = _way_of_dense(session)
+        ways: dict[_Way, list[_Write]] = {way: [] for way in _Way}
+        for write in writes:
+            ways[_Way.SAVE if not write.is_fetchable else dense_way if write.is_dense else _Way.FETCH].append(write)
+        self._fetched = ways.pop(_Way.FETCH)
+        self._dtypes = {write.key: write.dtype for write in ways[_Way.CALL]}
+        self._parents = list(_parents(write for write in writes if write.is_fetchable))
         if self._fetched:
             self._fetch = make_callable(session, fetches=[write.read for write in self._fetched])
+        if any(ways.values()):
+            self._add_operations(ways)
+
+    def _add_operations(self, ways: Mapping["_Way", Sequence["_Write"]]) -> None:
+        session, graph = self._session, self._session.graph
+        reads = {way: {write.key: write.read for write in writes} for way, writes in ways.items()}
+        is_final = graph.finalized
+        graph._unsafe_unfinalize()  # noqa: SLF001 - nothing that a user could have seen is changed
+        try:
+            with graph.as_default(), tf.device(None), tf.control_dependencies(None), tf.name_scope("snapshot"):
+                self._buffers = Buffers(reads[_Way.CALL]) if ways[_Way.CALL] else None
+                self._shadows = Shadows(reads[_Way.SHADOW]) if ways[_Way.SHADOW] else None
+                op_of_rest = _save_op(ways[_Way.SAVE]) if ways[_Way.SAVE] else None
+        finally:
+            if is_final:
+                graph.finalize()
+        if self._buffers is not None:
+            self._buffers.prepare(session)
+        if self._shadows is not None:
+            self._shadows.prepare(session)
+        if op_of_rest is not None:
+            self._save_rest = make_callable(session, feeds=[op_of_rest.inputs[0]], targets=[op_of_rest])
+
+
+class _Way(Enum):
+    """How a value is held; see Snapshots."""
+
+    FETCH = "fetch"
+    CALL = "call"
+    SHADOW = "shadow"
+    SAVE = "save"
+
+
+def _way_of_dense(session: Any) -> _Way:
+    """How values of dense variables are held without a copy."""
+    if any("CPU" not in device.device_type for device in session.list_devices()):
+        return _Way.SHADOW
+    return _Way.CALL if session.sess_str else _Way.FETCH
 
 
 class _Write(NamedTuple):
@@ -294,11 +323,6 @@ def _save_op(writes: Sequence[_Write]) -> Any:
             shape_and_slices=[write.shape_and_slice for write in writes],
             tensors=[write.value for write in writes],
         )
-
-
-def _hands_out_buffers(session: Any) -> bool:
-    """Whether what is fetched from a session is the very buffer of the value."""
-    return not session.sess_str and all("CPU" in device.device_type for device in session.list_devices())
 
 
 def _bytes_of(array: np.ndarray) -> memoryview:
