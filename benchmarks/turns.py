@@ -13,20 +13,20 @@ __all__ = ["Contender", "Turns", "contenders", "serve"]
 
 
 class Turns:
-    """The contender's end: one number of steps a line on standard input, one time in seconds a line on the output."""
+    """The contender's end: a request a line on standard input, an answer a line on the output, both in JSON."""
 
     def __init__(self) -> None:
         self._output = sys.stdout
         sys.stdout = sys.stderr  # what TensorFlow prints is no time
 
-    def next(self) -> int | None:
-        """Waits for the next turn, and returns its number of steps; None if there is none."""
+    def next(self) -> Any:
+        """Waits for the next turn, and returns what is asked for, such as a number of steps; None if there is none."""
         line = sys.stdin.readline()
-        return int(line) if line else None
+        return json.loads(line) if line else None
 
-    def report(self, seconds: float) -> None:
+    def report(self, answer: Any) -> None:
         """Ends the turn."""
-        print(json.dumps(seconds), file=self._output, flush=True)
+        print(json.dumps(answer), file=self._output, flush=True)
 
 
 def serve(run: Callable[[int], Any]) -> None:
@@ -59,13 +59,21 @@ class Contender:
         Raises:
             RuntimeError: It is gone.
         """
+        return float(self.ask(steps))
+
+    def ask(self, request: Any) -> Any:
+        """Lets it do what is asked for, and returns its answer.
+
+        Raises:
+            RuntimeError: It is gone.
+        """
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write(f"{steps}\n")
+        self.process.stdin.write(f"{json.dumps(request)}\n")
         self.process.stdin.flush()
         if not (line := self.process.stdout.readline()):
             raise RuntimeError(f"The contender {self.process.args!r} ended; what it wrote is above.")
-        return float(json.loads(line))
+        return json.loads(line)
 
 
 @contextlib.contextmanager

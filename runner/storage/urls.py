@@ -1,8 +1,6 @@
 """What names a model_dir, an object in it, and a checkpoint: local paths and URLs."""
 
 import os
-from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -84,19 +82,17 @@ def open_directory(url: str, *, retry: Retry | None = None) -> Directory:
 
         return LocalDirectory(url)
     if (protocol := url.split(_SEPARATOR, 1)[0]) == "s3":
-        return _class("s3_directory", "S3Directory")(url, retry=retry)
+        from runner.storage.s3_directory import S3Directory  # noqa: PLC0415
+
+        return S3Directory(url, retry=retry)
     if protocol == "memory":
         from runner.storage.memory_directory import MemoryDirectory  # noqa: PLC0415
 
         return MemoryDirectory(url)
+    _check_protocol(protocol, url, ModelDirError)
     from runner.storage.fsspec_directory import FsspecDirectory  # noqa: PLC0415
 
     return FsspecDirectory(url, retry=retry)
-
-
-def _class(module: str, name: str) -> Callable[..., Directory]:
-    found: Callable[..., Directory] = getattr(import_module(f"runner.storage.{module}"), name)
-    return found
 
 
 def is_local(url: str) -> bool:

@@ -71,6 +71,11 @@ def test_a_protocol_whose_package_is_missing_says_what_to_install() -> None:
         resolve_model_dir("abfs://container/iris")
 
 
+def test_what_nothing_installed_can_open_is_not_opened() -> None:
+    with pytest.raises(ModelDirError, match="gs://bucket/iris: the package for gs:// is not installed"):
+        open_directory("gs://bucket/iris")
+
+
 def test_a_password_is_refused_and_not_shown() -> None:
     with pytest.raises(ModelDirError, match="has a password in it") as caught:
         resolve_model_dir("ftp://alice:xyzzy@server/iris")
