@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 
 from runner.errors import ObjectNotFoundError
 from runner.storage.directory import Directory
@@ -27,16 +27,24 @@ def record_evaluation(directory: Directory, basename: str, metrics: Mapping[str,
     directory.write_bytes(f"{EVALUATIONS}/{name}/{basename}.json", data.encode())
 
 
-def read_evaluations(directory: Directory) -> Mapping[str, Mapping[str, float]]:
+def read_evaluations(
+    directory: Directory, basenames: Collection[str] | None = None
+) -> Mapping[str, Mapping[str, float]]:
     """Basename -> metrics of every checkpoint that was evaluated, whether it still exists or not.
 
     Where several evaluations of a checkpoint have a metric of the same name, that of `eval` counts, else the last by
     name.
+
+    Args:
+        directory: The model_dir.
+        basenames: Of which checkpoints; None: of all.
     """
     found: dict[str, dict[str, float]] = {}
     names = [entry.name for entry in directory.list(EVALUATIONS, recursive=True) if entry.name.endswith(".json")]
     for name in sorted(names, key=lambda name: (name.startswith(f"{EVALUATIONS}/eval/"), name)):
         basename = name.rpartition("/")[2].removesuffix(".json")
+        if basenames is not None and basename not in basenames:
+            continue
         found.setdefault(basename, {}).update(_read(directory, name))
     return found
 

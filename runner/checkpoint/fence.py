@@ -192,7 +192,7 @@ class Fence:
             ModelDirInUseError: Somebody else wrote, or deleted, `checkpoint`.
             CheckpointSupersededError: See there.
         """
-        evaluations = read_evaluations(self._directory) if self._retention.best else {}
+        evaluations = read_evaluations(self._directory, self._state.named) if self._retention.best else {}
 
         def change(state: CheckpointState) -> CheckpointState | None:
             if self.is_published(basename):

@@ -8,7 +8,7 @@ from typing import Any
 
 from runner.checkpoint.fence import Fence
 from runner.checkpoint.inventory import CHECKPOINT_BASENAME
-from runner.checkpoint.retention import Retention
+from runner.checkpoint.retention import KeepBest, Retention
 from runner.checkpoint.snapshot import Snapshots
 from runner.checkpoint.state import CheckpointState
 from runner.checkpoint.writer import CheckpointWriter, SaveListener, SaveOutcome
@@ -27,6 +27,7 @@ class Saves:
         service: RunConfig.service: job, generation and code of a task of a job. Without one the process itself is the
             owner of its checkpoints, in the next generation of the model_dir.
         listeners: Told of every save, by the threads that write.
+        keep_best: Which checkpoint is kept beyond the newest; None keeps none.
     """
 
     def __init__(
@@ -37,8 +38,10 @@ class Saves:
         save_graph_def: bool = True,
         service: Mapping[str, Any] | None = None,
         listeners: Sequence[SaveListener] = (),
+        keep_best: KeepBest | None = None,
     ) -> None:
         self._model_dir = model_dir
+        self._keep_best = keep_best
         self._saver = saver
         self._save_graph_def = save_graph_def
         self._service = service or {}
@@ -75,7 +78,7 @@ class Saves:
             directory,
             owner=self._service.get("job") or _owner_without_job(),
             generation=self._service.get("generation"),
-            retention=Retention(settings.max_to_keep, settings.keep_checkpoint_every_n_hours),
+            retention=Retention(settings.max_to_keep, settings.keep_checkpoint_every_n_hours, self._keep_best),
             code=self._service.get("code"),
         )
         self._writer = CheckpointWriter(directory, self.fence, listeners=self._listeners)

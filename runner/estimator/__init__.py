@@ -16,7 +16,7 @@ from runner.estimator.canned.dnn_linear_combined import (
 )
 from runner.estimator.canned.linear import LinearClassifier, LinearEstimator, LinearRegressor
 from runner.estimator.estimator import Estimator
-from runner.estimator.experiment import Experiment
+from runner.estimator.experiment import Experiment, KeepBest
 from runner.estimator.export.exporters import BestExporter, Exporter, FinalExporter, LatestExporter
 from runner.estimator.heads import (
     BinaryClassHead,
@@ -80,6 +80,7 @@ __all__ = [
     "FinalOpsHook",
     "GlobalStepWaiterHook",
     "Head",
+    "KeepBest",
     "LatestExporter",
     "LinearClassifier",
     "LinearEstimator",

@@ -14,6 +14,7 @@ from runner.checkpoint.writer import SaveListener
 from runner.errors import CheckpointNotFoundError
 from runner.estimator.events import EventFile
 from runner.estimator.hooks.checkpoint_hook import CheckpointHook, FirstSave
+from runner.estimator.hooks.keep_best_hook import KeepBestHook
 from runner.estimator.remote import is_remote
 from runner.estimator.run_config import RunConfig
 from runner.estimator.schedule import Schedule
@@ -73,6 +74,7 @@ class Checkpointing:
             save_graph_def=saves_graph,
             service=config.service,
             listeners=[hook for hook in brought if isinstance(hook, SaveListener)],
+            keep_best=next((hook.policy for hook in brought if isinstance(hook, KeepBestHook)), None),
         )
         self._graph_path = os.path.join(model_dir, "graph.pbtxt") if saves_graph else None
         self._step, self._events = step, events

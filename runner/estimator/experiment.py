@@ -4,11 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from runner.checkpoint.retention import KeepBest
 from runner.estimator.estimator import Estimator
 from runner.estimator.evaluator import run_exporters
+from runner.estimator.hooks.keep_best_hook import KeepBestHook
 from runner.estimator.train_spec import EvalSpec, TrainSpec
 
-__all__ = ["Experiment"]
+__all__ = ["Experiment", "KeepBest"]
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,8 @@ class Experiment:
         estimator: The estimator.
         train_spec: Input and end of the training.
         eval_spec: Input and exporters of the evaluation; None means that there is none.
+        keep_best: Which checkpoint is kept beyond the newest, for its metric in the evaluations that there are while
+            the training goes on, as by an evaluator task; None keeps none.
 
     Raises:
         TypeError: An argument is of another type.
@@ -27,6 +31,7 @@ class Experiment:
     estimator: Estimator
     train_spec: TrainSpec
     eval_spec: EvalSpec | None = None
+    keep_best: KeepBest | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.estimator, Estimator):
@@ -35,6 +40,8 @@ class Experiment:
             raise TypeError(f"`train_spec` must have type `TrainSpec`. Got: {type(self.train_spec)}")
         if self.eval_spec is not None and not isinstance(self.eval_spec, EvalSpec):
             raise TypeError(f"`eval_spec` must have type `EvalSpec`. Got: {type(self.eval_spec)}")
+        if self.keep_best is not None and not isinstance(self.keep_best, KeepBest):
+            raise TypeError(f"`keep_best` must have type `KeepBest`. Got: {type(self.keep_best)}")
 
     def train(self, *, hooks: Sequence[Any] = ()) -> None:
         """Trains to the end of the train_spec.
@@ -42,9 +49,10 @@ class Experiment:
         Args:
             hooks: Further tf.compat.v1.train.SessionRunHook.
         """
+        keeping = [] if self.keep_best is None else [KeepBestHook(self.keep_best)]
         self.estimator.train(
             self.train_spec.input_fn,
-            hooks=[*self.train_spec.hooks, *hooks],
+            hooks=[*self.train_spec.hooks, *hooks, *keeping],
             max_steps=self.train_spec.max_steps,
             saving_listeners=self.train_spec.saving_listeners,
         )

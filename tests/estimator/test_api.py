@@ -134,5 +134,5 @@ def test_all_lists_what_is_public() -> None:
     names = {name.removeprefix("tf.estimator.").partition(".")[0] for name in API if name.startswith("tf.estimator.")}
     names_v1 = {name.removeprefix("tf.compat.v1.estimator.").partition(".")[0] for name in API if "v1" in name}
 
-    assert set(tfe.__all__) == names | {"Experiment", "install"}
+    assert set(tfe.__all__) == names | {"Experiment", "KeepBest", "install"}
     assert set(v1.__all__) == names_v1 - {"tpu"}

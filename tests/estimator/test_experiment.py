@@ -8,6 +8,9 @@ import pytest
 import tensorflow as tf
 
 from runner import estimator as tfe
+from runner.checkpoint.evaluations import record_evaluation
+from runner.checkpoint.listing import list_checkpoints
+from runner.storage.urls import open_directory
 from tests.estimator.data import classifier, eval_input_fn, train_input_fn
 from tests.estimator.exporting import RecordingExporter
 
@@ -81,3 +84,15 @@ def test_what_is_not_an_experiment_is_refused(tmp_path: Path) -> None:
         tfe.Experiment(estimator, train_input_fn)  # type: ignore[arg-type]
     with pytest.raises(TypeError, match="`eval_spec` must have type `EvalSpec`"):
         tfe.Experiment(estimator, train_spec, 3)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="`keep_best` must have type `KeepBest`"):
+        tfe.Experiment(estimator, train_spec, keep_best="accuracy")  # type: ignore[arg-type]
+
+
+def test_the_best_checkpoint_is_kept_beside_the_newest(tmp_path: Path) -> None:
+    estimator = classifier(tmp_path, save_checkpoints_steps=1, keep_checkpoint_max=1)
+    for step, accuracy in enumerate((0.5, 0.75, 0.25), start=1):  # as if by an evaluator that is quick
+        record_evaluation(open_directory(str(tmp_path)), f"model.ckpt-{step}", {"accuracy": accuracy})
+
+    tfe.Experiment(estimator, tfe.TrainSpec(train_input_fn, max_steps=5), keep_best=tfe.KeepBest("accuracy")).run()
+
+    assert [info.step for info in list_checkpoints(str(tmp_path))] == [2, 5]
