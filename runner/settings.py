@@ -38,7 +38,7 @@ class Settings:
         grace_secs: Between TERM and KILL for a training process.
         cache_dir: What may be deleted at any time, and costs only a download: training data.
         data_cache_bytes: How much training data it holds at most.
-        s3_requests: What moves large objects of S3: "own" requests, or "s3fs" for a store or proxy that refuses those.
+        s3_requests: What moves the bytes of S3 objects: "own" requests, or "s3fs" where a store or proxy refuses those.
     """
 
     redis_url: str

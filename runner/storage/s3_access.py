@@ -14,7 +14,10 @@ _RIGHTS = (
     "Allow these credentials s3:ListBucket, s3:GetObject, s3:PutObject, s3:DeleteObject and s3:AbortMultipartUpload "
     "there, or use others."
 )
+_NO_S3 = "What answers at {endpoint} is no S3: correct AWS_ENDPOINT_URL."
 _REGION = "Set AWS_DEFAULT_REGION to the region of the bucket."
+
+_PROBE = b"probe"
 
 # By the codes of S3, and the names of botocore's errors.
 _ADVICE = {
@@ -35,8 +38,9 @@ _ADVICE = {
     "IllegalLocationConstraintException": _REGION,
     "PermanentRedirect": _REGION,
     "301": _REGION,
-    "MethodNotAllowed": "What answers at {endpoint} is no S3: correct AWS_ENDPOINT_URL.",
-    "ResponseParserError": "What answers at {endpoint} is no S3: correct AWS_ENDPOINT_URL.",
+    "SSLError": "Set AWS_CA_BUNDLE to a file with the certificates that are to be trusted.",
+    "MethodNotAllowed": _NO_S3,
+    "ResponseParserError": _NO_S3,
 }
 _ANYTHING_ELSE = "Correct it, or choose another model_dir."
 _UNAVAILABLE = "Check AWS_ENDPOINT_URL, which is {endpoint}, and that the store is up and can be reached from here."
@@ -58,9 +62,9 @@ def check_access(bucket: S3Bucket, key: str, *, url: str) -> None:
         bucket.call(f"list {url}", "list_objects_v2", Prefix=key, MaxKeys=1)
         # Before anything is written: what could not be deleted would stay.
         bucket.call(f"delete {url}/{key}", "delete_object", Key=key)
-        bucket.call(f"write to {url}", "put_object", Key=key, Body=b"probe")
+        bucket.call(f"write to {url}", "put_object", Key=key, Body=_PROBE)
         try:
-            bucket.get(key)
+            is_there = bucket.get(key)[1] == _PROBE
         finally:
             bucket.call(f"delete {bucket.url_of(key)}", "delete_object", Key=key)
     except StorageError as error:
@@ -68,12 +72,14 @@ def check_access(bucket: S3Bucket, key: str, *, url: str) -> None:
         if isinstance(error, StoreUnavailableError):
             raise StoreUnavailableError(f"model_dir {url} cannot be reached: {error} {advice}") from error
         raise ModelDirError(f"model_dir {url} cannot be used: {error} {advice}") from error
+    if not is_there:
+        advice = _NO_S3.format(endpoint=bucket.calls.endpoint_url)
+        raise ModelDirError(f"model_dir {url} cannot be used: what was written there is not what is read. {advice}")
 
 
 def _advice(error: StorageError) -> str:
-    if isinstance(error, StoreUnavailableError):
-        return _UNAVAILABLE
-    return next((_ADVICE[name] for name in _names(error) if name in _ADVICE), _ANYTHING_ELSE)
+    otherwise = _UNAVAILABLE if isinstance(error, StoreUnavailableError) else _ANYTHING_ELSE
+    return next((_ADVICE[name] for name in _names(error) if name in _ADVICE), otherwise)
 
 
 def _names(error: BaseException | None) -> Iterator[str]:

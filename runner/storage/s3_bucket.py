@@ -81,11 +81,6 @@ class S3Bucket:
                 return
             parameters["ContinuationToken"] = page["NextContinuationToken"]
 
-    def put(self, key: str, data: bytes, *, only: Condition | None) -> str:
-        """Writes a small object, and returns its ETag; see `run`."""
-        what = f"write {self.url_of(key)}"
-        return etag_in(self.call(what, "put_object", Key=key, Body=data, **as_parameters(only)))
-
     def put_object(self, key: str, pieces: Sequence[memoryview], *, only: Condition | None) -> str:
         """Writes an object from memory, and returns its ETag; see `run`."""
         conditions = as_parameters(only)
@@ -133,7 +128,5 @@ class S3Bucket:
         requests = S3Requests(self.name)
         if not requests.has_proxy:
             return requests
-        _logger.info(
-            "s3://%s is reached by a proxy: large objects go by s3fs, which takes more processor time.", self.name
-        )
+        _logger.info("s3://%s is behind a proxy: large objects go by s3fs, which takes more processor time.", self.name)
         return self.calls

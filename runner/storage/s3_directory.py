@@ -119,7 +119,7 @@ class S3Directory(Directory):
 
     def write_bytes(self, name: str, data: bytes, *, only: Condition | None = None) -> str:
         """Creates or replaces an object, and returns its tag; see Directory."""
-        return self._bucket.put(self._key(name), bytes(data), only=self._honoured_of(only))
+        return self._bucket.put_object(self._key(name), [memoryview(data)], only=self._honoured_of(only))
 
     def upload(self, name: str, size_bytes: int, *, only: Condition | None = None) -> Upload:
         """Begins a large object; see Directory. One of a single part is kept in memory until it is committed."""

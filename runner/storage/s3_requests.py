@@ -1,4 +1,4 @@
-"""PutObject, UploadPart and ranged GetObject from and into memory: signed by botocore, sent by ourselves."""
+"""PutObject, UploadPart and ranged GetObject, from and into memory: signed by botocore, sent by ourselves."""
 
 import base64
 from collections.abc import Sequence

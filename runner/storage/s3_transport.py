@@ -2,15 +2,17 @@
 
 import http.client
 import select
+import socket
 import ssl
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol
 from urllib.parse import SplitResult, urlsplit
 
 from botocore.awsrequest import AWSResponse
+from botocore.exceptions import SSLError
 
 __all__ = ["Pieces", "Transport"]
 
@@ -20,8 +22,8 @@ _SILENCE_SECS = 30.0
 _MAX_IDLE = 32
 _SMALL_BYTES = 64 << 10
 _JOINED_BYTES = 1 << 20
-
-Connection = http.client.HTTPConnection
+_JOINED_HEAD_BYTES = 8 << 10
+_TLS_PORT = 443
 
 
 class Pieces:
@@ -69,7 +71,7 @@ class PreparedRequest(Protocol):
 
     method: str
     url: str
-    headers: dict[str, Any]
+    headers: Mapping[str, Any]
     body: Pieces | bytes | None
 
 
@@ -86,7 +88,7 @@ class Transport:
         self._silence_secs = silence_secs
         self._lock = threading.Lock()
         self._tls: ssl.SSLContext | None = None
-        self._idle: dict[tuple[str, str], list[Connection]] = {}
+        self._idle: dict[str, list[socket.socket]] = {}
         weakref.finalize(self, _close_all, self._idle)
 
     def send(self, request: PreparedRequest, **_: object) -> AWSResponse:
@@ -99,37 +101,41 @@ class Transport:
             http.client.HTTPException: The response is none of HTTP, or incomplete.
         """
         url = urlsplit(request.url)
-        place = url.scheme, url.netloc
+        place = f"{url.scheme}://{url.netloc}"
         while connection := self._idle_connection(place):
             try:
                 return self._exchange(connection, place, url, request)
             except (BrokenPipeError, ConnectionResetError, http.client.RemoteDisconnected):
                 # The server closed it while it was idle, which is no failure. What is sent here may be sent again.
                 continue
-        return self._exchange(self._new_connection(url), place, url, request)
+        return self._exchange(self._connect(url), place, url, request)
 
     def _exchange(
-        self, connection: Connection, place: tuple[str, str], url: SplitResult, request: PreparedRequest
+        self, connection: socket.socket, place: str, url: SplitResult, request: PreparedRequest
     ) -> AWSResponse:
+        response = http.client.HTTPResponse(connection, method=request.method)
         try:
-            _send(connection, url, request)
-            response = connection.getresponse()
+            _send(connection, _head(url, request), request.body)
+            response.begin()
         except BaseException:
+            # Each alone would leave the connection open for the other.
+            response.close()
             connection.close()
             raise
         body = _Body(response, connection, lambda: self._give_back(place, connection))
         return AWSResponse(request.url, response.status, dict(response.headers), body)
 
-    def _idle_connection(self, place: tuple[str, str]) -> Connection | None:
+    def _idle_connection(self, place: str) -> socket.socket | None:
         while True:
             with self._lock:
                 idle = self._idle.get(place)
                 connection = idle.pop() if idle else None
-            if connection is None or not _is_over(connection):
+            # What could there be to read but that the server has hung up.
+            if connection is None or not _is_readable(connection):
                 return connection
             connection.close()
 
-    def _give_back(self, place: tuple[str, str], connection: Connection) -> None:
+    def _give_back(self, place: str, connection: socket.socket) -> None:
         with self._lock:
             idle = self._idle.setdefault(place, [])
             if len(idle) < _MAX_IDLE:
@@ -137,17 +143,22 @@ class Transport:
                 return
         connection.close()
 
-    def _new_connection(self, url: SplitResult) -> Connection:
-        assert url.hostname
-        connection: Connection
-        if url.scheme == "https":
-            connection = http.client.HTTPSConnection(
-                url.hostname, url.port, timeout=_CONNECT_SECS, context=self._tls_context()
-            )
-        else:
-            connection = http.client.HTTPConnection(url.hostname, url.port, timeout=_CONNECT_SECS)
-        connection.connect()
-        connection.sock.settimeout(self._silence_secs)
+    def _connect(self, url: SplitResult) -> socket.socket:
+        is_tls = url.scheme == "https"
+        address = url.hostname or "", url.port or (_TLS_PORT if is_tls else http.client.HTTP_PORT)
+        connection = socket.create_connection(address, timeout=_CONNECT_SECS)
+        try:
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            if is_tls:
+                connection = self._tls_context().wrap_socket(connection, server_hostname=url.hostname)
+        except ssl.SSLError as error:
+            connection.close()
+            # Its number is one of OpenSSL's, not one of the system's.
+            raise SSLError(endpoint_url=f"{url.scheme}://{url.netloc}", error=error) from error
+        except BaseException:
+            connection.close()
+            raise
+        connection.settimeout(self._silence_secs)
         return connection
 
     def _tls_context(self) -> ssl.SSLContext:
@@ -160,7 +171,7 @@ class Transport:
 class _Body:
     """The body of a response, in the form in which botocore reads one."""
 
-    def __init__(self, response: http.client.HTTPResponse, connection: Connection, done: Callable[[], None]) -> None:
+    def __init__(self, response: http.client.HTTPResponse, connection: socket.socket, done: Callable[[], None]) -> None:
         self._response = response
         self._connection = connection
         self._done = done
@@ -183,7 +194,7 @@ class _Body:
     def close(self) -> None:
         """Gives up what has not been read, and the connection with it."""
         if not self._response.isclosed():
-            self._connection.close()
+            self._close_all()
 
     @contextmanager
     def _reading(self) -> Iterator[None]:
@@ -191,54 +202,61 @@ class _Body:
         try:
             yield
         except BaseException:
-            self._connection.close()
+            self._close_all()
             raise
         if not was_closed:
             self._release()
 
     def _release(self) -> None:
-        # http.client closes a response that has been read to its end, and the connection too if the server wants it.
-        if self._response.isclosed() and self._connection.sock is not None:
+        # http.client closes a response that has been read to its end, and knows whether the server hangs up then.
+        if not self._response.isclosed():
+            return
+        if self._response.will_close or self._response.length:
+            self._connection.close()
+        else:
             self._done()
 
-
-def _close_all(idle: dict[tuple[str, str], list[Connection]]) -> None:
-    for connections in idle.values():
-        for connection in connections:
-            connection.close()
+    def _close_all(self) -> None:
+        self._response.close()
+        self._connection.close()
 
 
-def _send(connection: Connection, url: SplitResult, request: PreparedRequest) -> None:
+def _head(url: SplitResult, request: PreparedRequest) -> bytes:
     target = f"{url.path or '/'}?{url.query}" if url.query else url.path or "/"
-    connection.putrequest(request.method, target, skip_accept_encoding=True)
-    for name, value in request.headers.items():
-        # Waiting for the server's leave costs a round trip; what it refuses it will not have been sent often.
-        if name.lower() != "expect":
-            connection.putheader(name, value)
-    connection.endheaders()
+    lines = [f"{request.method} {target} HTTP/1.1", f"Host: {url.netloc}"]
+    # To wait for the server's leave to send the body would cost a round trip.
+    lines += [f"{name}: {_text(value)}" for name, value in request.headers.items() if name.lower() != "expect"]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("latin-1") if isinstance(value, bytes) else str(value)
+
+
+def _send(connection: socket.socket, head: bytes, body: Pieces | bytes | None) -> None:
+    chunks = iter(body.chunks() if isinstance(body, Pieces) else [body] if body else [])
+    first = memoryview(next(chunks, b""))
     try:
-        _send_body(connection, request.body)
+        # Head and beginning in one call: if the sender is killed between the two, SeaweedFS 4.48 takes the head alone
+        # for an empty object, whatever length and checksum it tells, and puts that in the place of the one before.
+        connection.sendall(head + first[:_JOINED_HEAD_BYTES])
+        connection.sendall(first[_JOINED_HEAD_BYTES:])
+        for chunk in chunks:
+            connection.sendall(chunk)
     except (BrokenPipeError, ConnectionResetError):
         # A server that refuses a request may say why and hang up, without having read it all.
-        if not _has_reply(connection):
+        if not _is_readable(connection):
             raise
 
 
-def _send_body(connection: Connection, body: Pieces | bytes | None) -> None:
-    if isinstance(body, Pieces):
-        for chunk in body.chunks():
-            connection.send(chunk)
-    elif body:
-        connection.send(body)
-
-
-def _has_reply(connection: Connection) -> bool:
+def _is_readable(connection: socket.socket) -> bool:
     # Not select.select(), which fails where a process has more than a thousand files open.
     poll = select.poll()
-    poll.register(connection.sock, select.POLLIN)
+    poll.register(connection, select.POLLIN)
     return bool(poll.poll(0))
 
 
-def _is_over(connection: Connection) -> bool:
-    """Whether an idle connection has been closed by the server: what else could there be to read."""
-    return connection.sock is None or _has_reply(connection)
+def _close_all(idle: dict[str, list[socket.socket]]) -> None:
+    for connections in idle.values():
+        for connection in connections:
+            connection.close()

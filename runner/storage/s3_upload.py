@@ -4,6 +4,7 @@ import hashlib
 import logging
 import re
 import threading
+import uuid
 from collections.abc import Sequence
 from urllib.parse import quote
 
@@ -189,6 +190,8 @@ class MultipartUpload(_S3Upload):
                 "rename_object",
                 Key=self._key,
                 RenameSource=quote(staged_key),
+                # By this the store knows a repetition, after a lost reply, for what it is.
+                ClientToken=str(uuid.uuid4()),
                 **as_rename_parameters(self._only),
             )
         except ObjectNotFoundError as error:
