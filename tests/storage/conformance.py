@@ -13,7 +13,7 @@ from runner.errors import ConditionFailedError, ObjectNotFoundError, StorageErro
 from runner.storage.directory import Directory, IfAbsent, IfUnchanged, Upload
 from runner.storage.urls import open_directory
 
-__all__ = ["ConditionConformance", "DirectoryConformance", "names_in", "put_all"]
+__all__ = ["ConditionConformance", "DirectoryConformance", "TransferConformance", "names_in", "put_all"]
 
 ODD_NAMES = [
     "with space",
@@ -65,7 +65,129 @@ def all_at_once(*actions: Callable[[], object]) -> list[BaseException | None]:
         return list(threads.map(run, actions))
 
 
-class DirectoryConformance:
+class TransferConformance:
+    """What moves the bytes of large objects. Needs a fixture `directory`: one on the store, empty."""
+
+    @pytest.mark.parametrize(("offset", "size"), [(0, 100_000), (0, 1), (99_999, 1), (12_345, 54_321), (100_000, 0)])
+    def test_a_range_is_read_into_memory(self, directory: Directory, offset: int, size: int) -> None:
+        data = patterned(100_000)
+        tag = directory.write_bytes("data", data)
+        buffer = bytearray(size)
+
+        directory.read_into("data", memoryview(buffer), offset=offset, tag=tag)
+
+        assert buffer == data[offset : offset + size]
+
+    def test_a_range_is_read_into_an_array(self, directory: Directory) -> None:
+        values = np.arange(1000, dtype=np.float32).reshape(10, 100)
+        directory.write_bytes("data", b"head" + values.tobytes())
+        array = np.zeros_like(values)
+
+        directory.read_into("data", array.data, offset=4)
+
+        assert (array == values).all()
+
+    @pytest.mark.parametrize(("offset", "size"), [(0, 11), (10, 1), (500, 10)])
+    def test_a_range_behind_the_end_is_an_error(self, directory: Directory, offset: int, size: int) -> None:
+        directory.write_bytes("data", b"0123456789")
+
+        with pytest.raises(StorageError, match="data") as caught:
+            directory.read_into("data", memoryview(bytearray(size)), offset=offset)
+
+        assert not isinstance(caught.value, FileNotFoundError | ConnectionError | PermissionError)
+
+    def test_a_range_of_an_object_that_was_replaced_is_refused(self, directory: Directory) -> None:
+        tag = directory.write_bytes("data", b"before")
+        directory.write_bytes("data", b"after.")
+
+        with pytest.raises(ConditionFailedError, match="data"):
+            directory.read_into("data", memoryview(bytearray(6)), tag=tag)
+
+    def test_an_upload_is_put_together_from_parts_in_any_order(self, directory: Directory) -> None:
+        with directory.upload("folder/data", 1) as probe:
+            size = 2 * probe.part_size_bytes + 12_345
+        data = patterned(size)
+        view = memoryview(data)
+
+        with directory.upload("folder/data", size) as upload:
+            step = upload.part_size_bytes
+            parts = [view[start : start + step] for start in range(0, size, step)]
+            with ThreadPoolExecutor(3) as threads:
+                list(threads.map(upload.put, range(2, -1, -1), [[part] for part in reversed(parts)]))
+            assert directory.stat("folder/data") is None
+            tag = upload.commit()
+
+        assert (upload.part_count, names_in(directory)) == (3, ["folder/data"])
+        assert directory.read("folder/data") == (data, tag)
+
+    def test_a_part_may_be_many_pieces(self, directory: Directory) -> None:
+        data = patterned(1_500_000)
+        pieces = [memoryview(data)[start : start + 777] for start in range(0, len(data), 777)]
+        floats = np.arange(250, dtype=np.float32)
+
+        with directory.upload("data", len(data) + 1000) as upload:
+            upload.put(0, [memoryview(b""), *pieces, floats.data])
+            upload.commit()
+
+        assert directory.read_bytes("data") == data + floats.tobytes()
+
+    def test_of_a_part_put_twice_the_second_counts(self, directory: Directory) -> None:
+        with directory.upload("data", 5) as upload:
+            upload.put(0, [memoryview(b"wrong")])
+            upload.put(0, [memoryview(b"right")])
+            upload.commit()
+
+        assert directory.read_bytes("data") == b"right"
+
+    def test_an_upload_may_be_empty(self, directory: Directory) -> None:
+        with directory.upload("data", 0) as upload:
+            tag = upload.commit()
+
+        assert directory.read("data") == (b"", tag)
+
+    def test_an_upload_replaces_an_object(self, directory: Directory) -> None:
+        directory.write_bytes("data", b"before")
+
+        with directory.upload("data", 5) as upload:
+            put_all(upload, b"after")
+            assert directory.read_bytes("data") == b"before"
+            upload.commit()
+
+        assert directory.read_bytes("data") == b"after"
+
+    def test_an_upload_without_a_commit_leaves_nothing(self, directory: Directory) -> None:
+        with directory.upload("data", 4) as upload:
+            put_all(upload, b"data")
+        upload.abort()
+
+        assert names_in(directory) == []
+        with pytest.raises(ValueError, match="ended"):
+            upload.commit()
+
+    def test_an_upload_with_a_missing_part_is_refused(self, directory: Directory) -> None:
+        with directory.upload("data", 4) as upload, pytest.raises(ValueError, match=r"Parts \[0\] of data"):
+            upload.commit()
+
+        assert names_in(directory) == []
+
+    def test_a_part_that_does_not_fit_is_refused(self, directory: Directory) -> None:
+        with directory.upload("data", 4) as upload:
+            for index, data in ((0, b"123"), (0, b"12345"), (1, b"1234"), (-1, b"1234")):
+                with pytest.raises(ValueError, match="data"):
+                    upload.put(index, [memoryview(data)])
+
+    def test_a_committed_upload_stays(self, directory: Directory) -> None:
+        with directory.upload("data", 4) as upload:
+            put_all(upload, b"data")
+            upload.commit()
+        upload.abort()
+
+        with pytest.raises(ValueError, match="ended"):
+            upload.put(0, [memoryview(b"DATA")])
+        assert directory.read_bytes("data") == b"data"
+
+
+class DirectoryConformance(TransferConformance):
     """Needs a fixture `directory`: one on the store, empty."""
 
     @pytest.fixture
@@ -155,41 +277,6 @@ class DirectoryConformance:
 
         assert directory.read_if_changed("checkpoint", before) == (b"after", after)
 
-    @pytest.mark.parametrize(("offset", "size"), [(0, 100_000), (0, 1), (99_999, 1), (12_345, 54_321), (100_000, 0)])
-    def test_a_range_is_read_into_memory(self, directory: Directory, offset: int, size: int) -> None:
-        data = patterned(100_000)
-        tag = directory.write_bytes("data", data)
-        buffer = bytearray(size)
-
-        directory.read_into("data", memoryview(buffer), offset=offset, tag=tag)
-
-        assert buffer == data[offset : offset + size]
-
-    def test_a_range_is_read_into_an_array(self, directory: Directory) -> None:
-        values = np.arange(1000, dtype=np.float32).reshape(10, 100)
-        directory.write_bytes("data", b"head" + values.tobytes())
-        array = np.zeros_like(values)
-
-        directory.read_into("data", array.data, offset=4)
-
-        assert (array == values).all()
-
-    @pytest.mark.parametrize(("offset", "size"), [(0, 11), (10, 1), (500, 10)])
-    def test_a_range_behind_the_end_is_an_error(self, directory: Directory, offset: int, size: int) -> None:
-        directory.write_bytes("data", b"0123456789")
-
-        with pytest.raises(StorageError, match="data") as caught:
-            directory.read_into("data", memoryview(bytearray(size)), offset=offset)
-
-        assert not isinstance(caught.value, FileNotFoundError | ConnectionError | PermissionError)
-
-    def test_a_range_of_an_object_that_was_replaced_is_refused(self, directory: Directory) -> None:
-        tag = directory.write_bytes("data", b"before")
-        directory.write_bytes("data", b"after.")
-
-        with pytest.raises(ConditionFailedError, match="data"):
-            directory.read_into("data", memoryview(bytearray(6)), tag=tag)
-
     def test_a_listing_is_sorted_and_of_one_folder(self, directory: Directory) -> None:
         for name in ("b", "a", "eval/b", "eval/a", "eval2/c", "eval/deep/er", "eval.txt"):
             directory.write_bytes(name, b"")
@@ -271,89 +358,6 @@ class DirectoryConformance:
             has_ended.set()
 
         assert set().union(*(reader.result() for reader in readers)) <= set(contents)
-
-    def test_an_upload_is_put_together_from_parts_in_any_order(self, directory: Directory) -> None:
-        with directory.upload("folder/data", 1) as probe:
-            size = 2 * probe.part_size_bytes + 12_345
-        data = patterned(size)
-        view = memoryview(data)
-
-        with directory.upload("folder/data", size) as upload:
-            step = upload.part_size_bytes
-            parts = [view[start : start + step] for start in range(0, size, step)]
-            with ThreadPoolExecutor(3) as threads:
-                list(threads.map(upload.put, range(2, -1, -1), [[part] for part in reversed(parts)]))
-            assert directory.stat("folder/data") is None
-            tag = upload.commit()
-
-        assert (upload.part_count, names_in(directory)) == (3, ["folder/data"])
-        assert directory.read("folder/data") == (data, tag)
-
-    def test_a_part_may_be_many_pieces(self, directory: Directory) -> None:
-        data = patterned(1_500_000)
-        pieces = [memoryview(data)[start : start + 777] for start in range(0, len(data), 777)]
-        floats = np.arange(250, dtype=np.float32)
-
-        with directory.upload("data", len(data) + 1000) as upload:
-            upload.put(0, [memoryview(b""), *pieces, floats.data])
-            upload.commit()
-
-        assert directory.read_bytes("data") == data + floats.tobytes()
-
-    def test_of_a_part_put_twice_the_second_counts(self, directory: Directory) -> None:
-        with directory.upload("data", 5) as upload:
-            upload.put(0, [memoryview(b"wrong")])
-            upload.put(0, [memoryview(b"right")])
-            upload.commit()
-
-        assert directory.read_bytes("data") == b"right"
-
-    def test_an_upload_may_be_empty(self, directory: Directory) -> None:
-        with directory.upload("data", 0) as upload:
-            tag = upload.commit()
-
-        assert directory.read("data") == (b"", tag)
-
-    def test_an_upload_replaces_an_object(self, directory: Directory) -> None:
-        directory.write_bytes("data", b"before")
-
-        with directory.upload("data", 5) as upload:
-            put_all(upload, b"after")
-            assert directory.read_bytes("data") == b"before"
-            upload.commit()
-
-        assert directory.read_bytes("data") == b"after"
-
-    def test_an_upload_without_a_commit_leaves_nothing(self, directory: Directory) -> None:
-        with directory.upload("data", 4) as upload:
-            put_all(upload, b"data")
-        upload.abort()
-
-        assert names_in(directory) == []
-        with pytest.raises(ValueError, match="ended"):
-            upload.commit()
-
-    def test_an_upload_with_a_missing_part_is_refused(self, directory: Directory) -> None:
-        with directory.upload("data", 4) as upload, pytest.raises(ValueError, match=r"Parts \[0\] of data"):
-            upload.commit()
-
-        assert names_in(directory) == []
-
-    def test_a_part_that_does_not_fit_is_refused(self, directory: Directory) -> None:
-        with directory.upload("data", 4) as upload:
-            for index, data in ((0, b"123"), (0, b"12345"), (1, b"1234"), (-1, b"1234")):
-                with pytest.raises(ValueError, match="data"):
-                    upload.put(index, [memoryview(data)])
-
-    def test_a_committed_upload_stays(self, directory: Directory) -> None:
-        with directory.upload("data", 4) as upload:
-            put_all(upload, b"data")
-            upload.commit()
-        upload.abort()
-
-        with pytest.raises(ValueError, match="ended"):
-            upload.put(0, [memoryview(b"DATA")])
-        assert directory.read_bytes("data") == b"data"
 
     def test_abandoned_uploads_are_thrown_away(self, directory: Directory, other: Directory) -> None:
         young = directory.upload("young", 4)

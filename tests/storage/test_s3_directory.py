@@ -4,7 +4,7 @@ import pytest
 
 from runner.storage.directory import Directory
 from runner.storage.s3_directory import S3Directory
-from tests.storage.conformance import ConditionConformance
+from tests.storage.conformance import ConditionConformance, TransferConformance
 
 
 class TestS3Directory(ConditionConformance):
@@ -13,7 +13,7 @@ class TestS3Directory(ConditionConformance):
         return S3Directory(s3_url)
 
 
-class TestS3DirectoryByS3fs(ConditionConformance):
+class TestS3DirectoryByS3fs(TransferConformance):
     @pytest.fixture
     def directory(self, s3_url: str, monkeypatch: pytest.MonkeyPatch) -> Directory:
         monkeypatch.setenv("RUNNER_S3_REQUESTS", "s3fs")
