@@ -5,7 +5,16 @@ import sys
 
 import pytest
 
-MODULES = ["runner", "runner.cli", "runner.cli.services", "runner.local", "workers.celery", "workers.slots"]
+MODULES = [
+    "runner",
+    "runner.checkpoint.local_copy",
+    "runner.checkpoint.selection",
+    "runner.cli",
+    "runner.cli.services",
+    "runner.local",
+    "workers.celery",
+    "workers.slots",
+]
 
 
 @pytest.mark.parametrize("module", MODULES)

@@ -33,13 +33,15 @@ class Task:
         return {int(words[5]): float(words[2].rstrip(",")) for words in lines}
 
 
-def start(stack: ExitStack, mode: str, model_dir: Path, *, workers: int, logs: Path, **extra: Any) -> dict[str, Task]:
+def start(
+    stack: ExitStack, mode: str, model_dir: Path | str, *, workers: int, logs: Path, **extra: Any
+) -> dict[str, Task]:
     """Starts the chief and the workers; they are killed, if need be, when the stack closes.
 
     Args:
         stack: Owns the processes.
         mode: Name of a function of `runs`.
-        model_dir: Shared by all.
+        model_dir: Shared by all: a path or a URL.
         workers: Number of workers; 0 means one process without TF_CONFIG.
         logs: Where the outputs go.
         extra: Arguments of the run, by task ("chief:0") or for all ("all").
@@ -51,7 +53,7 @@ def start(stack: ExitStack, mode: str, model_dir: Path, *, workers: int, logs: P
 
 
 def start_cluster(
-    stack: ExitStack, mode: str, model_dir: Path, *names: str, logs: Path, **extra: Any
+    stack: ExitStack, mode: str, model_dir: Path | str, *names: str, logs: Path, **extra: Any
 ) -> dict[str, Task]:
     """Starts tasks of any types.
 
@@ -84,9 +86,9 @@ def outputs(tasks: dict[str, Task]) -> str:
 
 
 def _start(
-    stack: ExitStack, mode: str, model_dir: Path, config: dict[str, Any], logs: Path, argument: Any, name: str
+    stack: ExitStack, mode: str, model_dir: Path | str, config: dict[str, Any], logs: Path, argument: Any, name: str
 ) -> Task:
-    log = logs / f"{model_dir.name}-{name.replace(':', '-')}.log"
+    log = logs / f"{Path(model_dir).name}-{name.replace(':', '-')}.log"
     environ = {**os.environ, "TF_CONFIG": json.dumps(config), "TF_CPP_MIN_LOG_LEVEL": "2"}
     command = [sys.executable, "-m", "tests.estimator.runs", mode, str(model_dir), json.dumps(argument)]
     with log.open("wb") as output:

@@ -207,6 +207,26 @@ def test_a_checkpoint_file_that_names_lost_files_is_an_error_for_who_does_not_tr
         classifier(model_dir).evaluate(eval_input_fn)
 
 
+def test_an_evaluation_whose_checkpoint_is_deleted_meanwhile_is_one_of_the_newest(model_dir: Path) -> None:
+    def overtaken_input_fn() -> tf.data.Dataset:
+        """The latest checkpoint has been looked up, and not been read, when an evaluation asks for its input."""
+        if tf.train.latest_checkpoint(str(model_dir)) == f"{model_dir}/model.ckpt-200":
+            classifier(model_dir, keep_checkpoint_max=1).train(train_input_fn, max_steps=203)
+        return eval_input_fn()
+
+    metrics = classifier(model_dir).evaluate(overtaken_input_fn)
+
+    (path,) = (model_dir / "eval").iterdir()
+    paths = [
+        tf.make_ndarray(value.tensor)
+        for event in tf.compat.v1.train.summary_iterator(str(path))
+        for value in event.summary.value
+        if value.tag == "checkpoint_path"
+    ]
+    assert metrics["global_step"] == 203
+    assert paths == [f"{model_dir}/model.ckpt-203".encode()]
+
+
 def test_training_goes_on_from_a_checkpoint_of_another_directory_and_leaves_it_alone(
     model_dir: Path, tmp_path: Path
 ) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from runner.checkpoint.listing import list_checkpoints
 from tests.estimator.data import steps_of
 from tests.estimator.events import scalars
 from tests.estimator.tasks import Task, outputs, start, start_cluster
@@ -48,6 +49,15 @@ def test_an_evaluator_follows_a_chief_and_a_worker_to_the_last_step(stack: ExitS
     for name in ("chief:0", "worker:0"):
         assert "Starting evaluation" not in tasks[name].output
         assert exports(tasks[name]) == []
+
+
+def test_tasks_share_a_model_dir_in_a_store(stack: ExitStack, tmp_path: Path, s3_url: str) -> None:
+    tasks = start_cluster(stack, "evaluated", s3_url, "chief:0", "worker:0", "evaluator:0", logs=tmp_path)
+
+    assert [task.wait() for task in tasks.values()] == [0, 0, 0], outputs(tasks)
+    assert [info.step for info in list_checkpoints(s3_url)] == [0, 10, 20, 30]
+    assert f"Restoring parameters from {s3_url}/model.ckpt-0" in tasks["worker:0"].output
+    assert [call["step"] for call in exports(tasks["evaluator:0"]) if call["step"]] == [10, 20, 30]
 
 
 def test_a_master_evaluates_amid_a_training_with_a_worker(stack: ExitStack, tmp_path: Path) -> None:
