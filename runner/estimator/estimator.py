@@ -12,6 +12,7 @@ import tensorflow as tf
 
 from runner.checkpoint.listing import latest_checkpoint, step_of
 from runner.checkpoint.reading import find_checkpoint, open_checkpoint, read_newest, read_tensor
+from runner.errors import CheckpointNotFoundError
 from runner.estimator.arguments import (
     check_model_fn,
     check_positive,
@@ -320,7 +321,11 @@ class Estimator:
         return self._value_in(self._trained(), name)
 
     def _trained_steps(self) -> int:
-        if (path := latest_checkpoint(self.model_dir)) is None:
+        try:
+            path = latest_checkpoint(self.model_dir)
+        except CheckpointNotFoundError:  # its files are not all there: the training passes over it
+            path = None
+        if path is None:
             return 0
         step = step_of(path)
         return int(self._value_in(path, tf.compat.v1.GraphKeys.GLOBAL_STEP)) if step is None else step

@@ -6,6 +6,7 @@ from typing import Any
 import tensorflow as tf
 
 from runner.checkpoint.listing import step_of
+from runner.checkpoint.selection import restorable
 from runner.estimator.estimator import Estimator
 from runner.estimator.evaluator import EvalResult, EvalStatus, Evaluator
 from runner.estimator.train_spec import EvalSpec, TrainSpec
@@ -37,7 +38,9 @@ class InlineEvaluation(tf.compat.v1.train.CheckpointSaverListener):
     def begin(self) -> None:
         """Notes where the training begins."""
         self._timer = _v1.train.SecondOrStepTimer(every_secs=self._throttle_secs)
-        self._first_step: int | None = (step_of(self._estimator.latest_checkpoint() or "") or 0) + 1
+        # The latest one may be damaged: that is for the training to find out, and to pass over.
+        paths = restorable(self._estimator.model_dir)
+        self._first_step: int | None = (step_of(paths[0]) or 0) + 1 if paths else 1
 
     def after_save(self, session: Any, global_step_value: int) -> None:  # noqa: ARG002 - signature of the base
         """Evaluates the checkpoint of that step."""

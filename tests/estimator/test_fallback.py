@@ -86,6 +86,21 @@ def test_the_step_of_a_checkpoint_that_was_set_aside_is_saved_again(model_dir: s
     assert estimator.evaluate(linear_input_fn)["global_step"] == 6
 
 
+@pytest.mark.parametrize("damage", [flip_in_data, lose_shard, lose_index])
+def test_train_and_evaluate_goes_on_from_the_previous_checkpoint(
+    model_dir: str, damage: Callable[[Directory], None]
+) -> None:
+    damage(open_directory(model_dir))
+    train_spec = tfe.TrainSpec(lambda: linear_input_fn().repeat(), max_steps=6)
+
+    result = tfe.train_and_evaluate(linear(model_dir), train_spec, tfe.EvalSpec(linear_input_fn, throttle_secs=0))
+
+    assert result is not None
+    metrics, _ = result
+    assert metrics is not None
+    assert metrics["global_step"] == 6
+
+
 def evaluate(estimator: Any, **options: Any) -> None:
     estimator.evaluate(linear_input_fn, **options)
 
