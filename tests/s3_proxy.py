@@ -20,11 +20,17 @@ class S3Proxy:
 
     Args:
         target: Endpoint of the server: "http://127.0.0.1:8333".
+
+    Attributes:
+        endpoint: Its own.
+        has_lost_objects: Whether a write over an object that it must find unchanged is told that there is none, as AWS
+            tells it: with 404, where other servers say 412.
     """
 
     def __init__(self, target: str) -> None:
         self.target = urlsplit(target).netloc
         self.endpoint = ""
+        self.has_lost_objects = False
         self._lock = threading.Lock()
         self._read_bytes: Counter[str] = Counter()
         self._failures: list[str] = []
@@ -78,6 +84,9 @@ class _Handler(BaseHTTPRequestHandler):
         failure = self.proxy.next_failure(self.path) if self.command == "GET" else None
         if failure == "busy":
             self._answer(HTTPStatus.SERVICE_UNAVAILABLE, {}, b"<Error><Code>SlowDown</Code></Error>")
+            return
+        if self.proxy.has_lost_objects and self.command in {"PUT", "POST"} and "If-Match" in self.headers:
+            self._answer(HTTPStatus.NOT_FOUND, {}, b"<Error><Code>NoSuchKey</Code></Error>")
             return
         connection = http.client.HTTPConnection(self.proxy.target, timeout=60)
         try:

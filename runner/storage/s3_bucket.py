@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
-from runner.errors import ObjectNotFoundError
+from runner.errors import ConditionFailedError, ObjectNotFoundError
 from runner.storage.directory import Condition
 from runner.storage.failures import translated
 from runner.storage.retry import Retry
@@ -84,7 +84,21 @@ class S3Bucket:
     def put_object(self, key: str, pieces: Sequence[memoryview], *, only: Condition | None) -> str:
         """Writes an object from memory, and returns its ETag; see `run`."""
         conditions = as_parameters(only)
-        return self.run(f"write {self.url_of(key)}", lambda: self._transfer().put_object(key, pieces, **conditions))
+        return self.write(key, only, lambda: self._transfer().put_object(key, pieces, **conditions))
+
+    def write(self, key: str, only: Condition | None, send: Callable[[], T]) -> T:
+        """Sends a request that writes an object; see `run`.
+
+        Raises:
+            ConditionFailedError: The condition does not hold.
+        """
+        try:
+            return self.run(f"write {self.url_of(key)}", send)
+        except ObjectNotFoundError as error:
+            if only is None:
+                raise
+            # So says AWS to an If-Match for an object that was deleted.
+            raise ConditionFailedError(f"{self.url_of(key)} has been deleted.") from error
 
     def create_upload(self, key: str) -> str:
         """Begins a multipart upload, and returns its id; see `run`."""

@@ -167,7 +167,7 @@ class MultipartUpload(_S3Upload):
             )
 
         try:
-            return self._bucket.run(f"write {self._bucket.url_of(self._key)}", attempt)
+            return self._bucket.write(self._key, only, attempt)
         except StorageError:
             # The first attempt may have done it, and only its reply been lost: then the upload is no longer there.
             if attempts > 1 and (tag := self._tag_of_parts()) == self._bucket.tag_of(self._target):

@@ -130,7 +130,7 @@ def test_a_survey_tells_the_truth_of_every_checkpoint(directory: Directory) -> N
     write_objects(chief, 6)
     directory.write_bytes("model.ckpt-7.data-00000-of-00002", b"torn")
     directory.delete("model.ckpt-1.data-00000-of-00001")
-    directory.write_bytes("model.ckpt-2.data-00000-of-00001", b"truncat")
+    directory.write_bytes("model.ckpt-2.data-00000-of-00001", b"another")
     directory.write_bytes("model.ckpt-3.data-00000-of-00001", b"cut")
     for part in ("index", "meta", "data-00000-of-00001"):
         directory.delete(f"model.ckpt-4.{part}")
