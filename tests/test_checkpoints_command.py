@@ -27,6 +27,7 @@ from runner.storage.directory import Directory
 from runner.storage.local_directory import LocalDirectory
 from runner.storage.urls import open_directory
 from tests.checkpoint.bundles import write_bundle
+from tests.seaweed import SeaweedFS, use
 
 Run = Callable[..., Result]
 
@@ -44,8 +45,12 @@ def run(tmp_path: Path) -> Run:
 
 @pytest.fixture(params=["local", "memory"])
 def directory(request: pytest.FixtureRequest, tmp_path: Path) -> Directory:
-    """A model_dir with checkpoints of the steps 5 and 10, and one of step 15 that was not published."""
     url = str(tmp_path / "model") if request.param == "local" else f"memory://{secrets.token_hex(4)}/model"
+    return trained(url)
+
+
+def trained(url: str) -> Directory:
+    """A model_dir with checkpoints of the steps 5 and 10, and one of step 15 that was not published."""
     directory = open_directory(url)
     for step in (5, 10, 15):
         save(directory, step)
@@ -115,6 +120,34 @@ def test_a_directory_that_does_not_exist_is_bad_input(run: Run, tmp_path: Path) 
 
     assert result.exit_code == 2
     assert f"There is no directory {tmp_path}/nowhere" in result.stderr
+
+
+def test_checkpoints_on_s3_are_listed_verified_and_downloaded(run: Run, s3_url: str, tmp_path: Path) -> None:
+    directory = trained(s3_url)
+    flip(directory, "model.ckpt-5.data-00000-of-00001")
+
+    verified = run(s3_url, "--verify")
+    downloaded = run(s3_url, "--download", "latest", str(tmp_path / "copy"))
+
+    assert verified.exit_code == 1
+    assert f"{s3_url}/model.ckpt-5.data-00000-of-00001 is damaged: tensor w" in verified.stderr
+    assert [row[4] for row in rows(verified)[1:]] == ["damaged", "complete", "orphan"]
+    assert tf.train.latest_checkpoint(str(tmp_path / "copy")) == downloaded.stdout.strip()
+
+
+def test_a_store_that_does_not_answer_is_told_from_one_without_checkpoints(
+    run: Run, s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(s3.environ(), monkeypatch)
+    empty = run(s3.new_url())
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:9")
+
+    silent = run(s3.new_url(), "--timeout", "0.1")
+
+    assert (empty.exit_code, len(rows(empty))) == (0, 1)
+    assert silent.exit_code == 3
+    assert "http://127.0.0.1:9" in silent.stderr
+    assert silent.stdout == ""
 
 
 def test_sound_checkpoints_are_verified(run: Run, directory: Directory) -> None:

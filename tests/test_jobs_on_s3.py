@@ -10,9 +10,10 @@ from click.testing import CliRunner
 from runner.checkpoint.state import STATE_FILE, CheckpointState, Claim
 from runner.cli import main
 from runner.client import Client, Job
+from runner.cluster import TaskType
 from runner.coordinator.fences import read_fence
 from runner.errors import ModelDirError, StorageError
-from runner.jobs.records import SPEC_NAME
+from runner.jobs.records import SPEC_NAME, GenerationRecord, generation_name
 from runner.jobs.snapshot import snapshot_name
 from runner.jobs.spec import JobSpec
 from runner.jobs.state import Outcome, OutcomeKind
@@ -22,7 +23,10 @@ from runner.storage.urls import open_directory
 from tests.generation import CHIEF
 from tests.protocol import program
 from tests.seaweed import SeaweedFS, use
+from workers.messages import TrainerTask
+from workers.outcomes import outcome_of
 from workers.supervisor import Supervisor
+from workers.trainer import _prepare_model_dir
 
 
 @pytest.fixture
@@ -171,6 +175,37 @@ def test_a_worker_with_wrong_credentials_ends_the_job_and_says_why(
     assert outcome.kind is OutcomeKind.CONFIG_ERROR
     assert "The job's code cannot be used" in outcome.message
     assert "SignatureDoesNotMatch" in outcome.message
+
+
+def chief_of(model_dir: str) -> TrainerTask:
+    return TrainerTask(
+        job_id="iris-aaaaaaaa",
+        generation=4,
+        task_type=TaskType.CHIEF,
+        index=0,
+        entry="iris:experiment",
+        params={},
+        model_dir=model_dir,
+    )
+
+
+def test_a_chief_leaves_a_record_before_it_trains(s3_url: str) -> None:
+    _prepare_model_dir(chief_of(s3_url), {"chief": ["10.0.0.7:2222"]})
+
+    record = GenerationRecord.model_validate_json(open_directory(s3_url).read_bytes(generation_name(4)))
+    assert (record.job, record.generation, record.cluster) == ("iris-aaaaaaaa", 4, {"chief": ["10.0.0.7:2222"]})
+
+
+def test_a_chief_that_could_not_save_does_not_begin_to_train(
+    s3: SeaweedFS, s3_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(s3.environ(s3.reader), monkeypatch)
+
+    for model_dir in (s3_url, "s3://nosuch/iris"):
+        with pytest.raises(ModelDirError) as caught:
+            _prepare_model_dir(chief_of(model_dir), {})
+
+        assert outcome_of(caught.value, is_ready=False).kind is OutcomeKind.CONFIG_ERROR
 
 
 def test_the_fence_of_a_bucket_is_read_and_an_outage_is_not_its_absence(s3_url: str) -> None:

@@ -23,6 +23,7 @@ from runner.checkpoint.state import STATE_FILE, CheckpointState, parse_state
 from runner.checkpoint.transitions import named_in, own_basename
 from runner.errors import CheckpointNotFoundError, ObjectNotFoundError
 from runner.storage.directory import Directory
+from runner.storage.retry import Retry
 from runner.storage.urls import is_local, open_directory, resolve_model_dir, split_prefix
 
 __all__ = [
@@ -82,13 +83,14 @@ def list_checkpoints(model_dir: str) -> list[CheckpointInfo]:
     return [info for info in survey_checkpoints(model_dir) if info.state == "complete"]
 
 
-def survey_checkpoints(model_dir: str) -> list[CheckpointInfo]:
+def survey_checkpoints(model_dir: str, *, retry: Retry | None = None) -> list[CheckpointInfo]:
     """All checkpoints of a model_dir in whatever state, by step. Their content is not read.
 
     Args:
         model_dir: Path or URL.
+        retry: For how long a store that does not answer is asked again; None means as long as a training does.
     """
-    directory = _open(model_dir)
+    directory = _open(model_dir, retry=retry)
     # In this order what is published meanwhile is found, and what is deleted meanwhile is not called damaged.
     inventory = dict(take_inventory(directory))
     state = _read_state(directory)
@@ -200,9 +202,10 @@ class CheckpointFollower:
         )
 
 
-def _open(model_dir: str) -> Directory:
+def _open(model_dir: str, *, retry: Retry | None = None) -> Directory:
     # A local directory may have any name: what TensorFlow takes for a pattern matters where something is written.
-    return open_directory(os.path.abspath(model_dir) if is_local(model_dir) else resolve_model_dir(model_dir))
+    url = os.path.abspath(model_dir) if is_local(model_dir) else resolve_model_dir(model_dir)
+    return open_directory(url, retry=retry)
 
 
 def _prefix(model_dir: str, path: str) -> str:

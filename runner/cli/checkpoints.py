@@ -18,6 +18,7 @@ from runner.errors import CheckpointDamagedError, CheckpointNotFoundError, Model
 from runner.jobs.fields import rfc3339, utc_now
 from runner.jobs.records import unpack_code
 from runner.storage.directory import Directory
+from runner.storage.retry import Retry
 from runner.storage.urls import is_local, open_directory, resolve_model_dir, split_prefix
 
 __all__ = ["checkpoints_command"]
@@ -44,6 +45,15 @@ _LATEST = "latest"
     help="Unpack the code that wrote one into a new local directory. STEP may be 'latest'.",
 )
 @click.option("--metric", default="loss", show_default=True, help="Which one of the evaluations to show.")
+@click.option(
+    "--timeout",
+    "timeout_secs",
+    type=click.FloatRange(min=0),
+    default=10,
+    show_default=True,
+    metavar="SECS",
+    help="Give up on a store that does not answer for so long.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def checkpoints_command(
     job_or_url: str,
@@ -52,6 +62,7 @@ def checkpoints_command(
     download: tuple[str, Path] | None,
     code: tuple[str, Path] | None,
     metric: str,
+    timeout_secs: float,
     as_json: bool,
 ) -> None:
     """List the checkpoints of a model_dir: that of a job, or a path or URL, which needs no Redis.
@@ -59,15 +70,17 @@ def checkpoints_command(
     A checkpoint is complete, damaged, or an orphan, which `checkpoint` does not name: one that is being written, or was
     never published. A model_dir whose name could be that of a job is given as ./NAME.
     """
+    retry = Retry(budget_secs=timeout_secs)
     model_dir = _model_dir(job_or_url)
+    infos = survey_checkpoints(model_dir, retry=retry)
+    directory = open_directory(model_dir, retry=retry)
     if download is not None:
-        _download(model_dir, *download, as_json=as_json)
+        _download(directory, _find(infos, download[0]), download[1], as_json=as_json)
     if code is not None:
-        _unpack(model_dir, *code, as_json=as_json)
+        _unpack(model_dir, _find(infos, code[0]), code[1], as_json=as_json)
     if download is not None or code is not None:
         return
-    infos = survey_checkpoints(model_dir)
-    damages = _damages(infos) if verify else {}
+    damages = _damages(directory, infos) if verify else {}
     if as_json:
         print_json([_as_json(info, damages) for info in infos])
     else:
@@ -87,15 +100,14 @@ def _model_dir(job_or_url: str) -> str:
     return url
 
 
-def _damages(infos: Sequence[CheckpointInfo]) -> dict[str, str]:
+def _damages(directory: Directory, infos: Sequence[CheckpointInfo]) -> dict[str, str]:
     """Prefix -> what is wrong, of all that are damaged; reads every byte of all of them."""
-    return {info.prefix: damage for info in infos if (damage := _damage(info))}
+    return {info.prefix: damage for info in infos if (damage := _damage(directory, info))}
 
 
-def _damage(info: CheckpointInfo) -> str | None:
-    directory, basename = _place(info)
+def _damage(directory: Directory, info: CheckpointInfo) -> str | None:
     try:
-        BundleReader(directory, basename).verify()
+        BundleReader(directory, _basename(info)).verify()
     except CheckpointDamagedError as error:
         return str(error)
     except CheckpointNotFoundError as error:
@@ -106,9 +118,8 @@ def _damage(info: CheckpointInfo) -> str | None:
     return None
 
 
-def _place(info: CheckpointInfo) -> tuple[Directory, str]:
-    url, basename = split_prefix(info.prefix)
-    return open_directory(url), basename
+def _basename(info: CheckpointInfo) -> str:
+    return split_prefix(info.prefix)[1]
 
 
 def _find(infos: Sequence[CheckpointInfo], step: str) -> CheckpointInfo:
@@ -122,17 +133,15 @@ def _find(infos: Sequence[CheckpointInfo], step: str) -> CheckpointInfo:
     return found[-1]
 
 
-def _download(model_dir: str, step: str, folder: Path, *, as_json: bool) -> None:
-    info = _find(survey_checkpoints(model_dir), step)
-    prefix = download_checkpoint(*_place(info), folder)
+def _download(directory: Directory, info: CheckpointInfo, folder: Path, *, as_json: bool) -> None:
+    prefix = download_checkpoint(directory, _basename(info), folder)
     if as_json:
         print_json({"step": info.step, "prefix": prefix})
     else:
         click.echo(prefix)
 
 
-def _unpack(model_dir: str, step: str, folder: Path, *, as_json: bool) -> None:
-    info = _find(survey_checkpoints(model_dir), step)
+def _unpack(model_dir: str, info: CheckpointInfo, folder: Path, *, as_json: bool) -> None:
     sha256 = unpack_code(model_dir, info.step, folder)
     if as_json:
         print_json({"step": info.step, "code": sha256, "directory": str(folder)})

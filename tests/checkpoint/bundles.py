@@ -21,9 +21,8 @@ def write_bundle(
     *,
     shards: int = 1,
     nonce: bytes = b"",
-    part_size_bytes: int = 1000,
 ) -> None:
-    """Writes a bundle of arrays, in the order of the mapping."""
+    """Writes a bundle of arrays, in the order of the mapping, as a training does: in parts."""
     content, tensors, string_crcs = {}, [], {}
     for name, array in arrays.items():
         if array.dtype == object:
@@ -37,14 +36,16 @@ def write_bundle(
     for name, crc in string_crcs.items():
         checksums.set(name, crc)
     for shard in files.shards:
-        data = bytearray()
-        for part in parts(shard, part_size_bytes):
-            for tensor, start, stop in part:
-                piece = memoryview(content[tensor.name] if tensor else nonce)[start:stop]
-                if tensor and tensor.name not in string_crcs:
-                    checksums.add(tensor.name, start, piece)
-                data += piece
-        directory.write_bytes(data_name(basename, shard.number, len(files.shards)), bytes(data))
+        name = data_name(basename, shard.number, len(files.shards))
+        with directory.upload(name, shard.size_bytes) as upload:
+            for number, part in enumerate(parts(shard, upload.part_size_bytes)):
+                views = []
+                for tensor, start, stop in part:
+                    views.append(memoryview(content[tensor.name] if tensor else nonce)[start:stop])
+                    if tensor and tensor.name not in string_crcs:
+                        checksums.add(tensor.name, start, views[-1])
+                upload.put(number, views)
+            upload.commit()
     index = index_bytes(files.entries(checksums), shards=len(files.shards), nonce=nonce)
     directory.write_bytes(index_name(basename), index)
 

@@ -1,6 +1,7 @@
 """Reading tensor bundles of TensorFlow and of ours: what was written, or an error that says what is wrong."""
 
 import random
+import secrets
 import tracemalloc
 from collections.abc import Callable
 from dataclasses import replace
@@ -22,6 +23,7 @@ from runner.checkpoint.bundle.table import read_table, table_bytes
 from runner.errors import CheckpointDamagedError, CheckpointNotFoundError
 from runner.storage.directory import Directory
 from runner.storage.local_directory import LocalDirectory
+from runner.storage.urls import open_directory
 from tests.checkpoint.arrays import Arrays, bundles, content, random_array
 from tests.checkpoint.bundles import save_slices, save_v2, write_bundle
 
@@ -88,6 +90,26 @@ def test_what_we_wrote_is_read(tmp_path: Path, arrays: Arrays, shards: int, nonc
     assert reader.index.nonce == nonce
     assert_same(reader.read(), arrays)
     reader.verify()
+
+
+@pytest.mark.parametrize("store", ["memory", "s3"])
+def test_a_bundle_of_several_data_files_is_read_from_other_stores(store: str, request: pytest.FixtureRequest) -> None:
+    url = f"memory://{secrets.token_hex(4)}/model" if store == "memory" else request.getfixturevalue("s3_url")
+    directory = open_directory(url)
+    arrays = {f"t{number}": random_array("float32", (200_000 * number,), number) for number in range(9)}
+    write_bundle(directory, "x", arrays, shards=2, nonce=b"nonce")
+
+    reader = BundleReader(directory, "x", range_bytes=1 << 20)
+
+    assert_same(reader.read(), arrays)
+    reader.verify()
+    flipped = bytearray(directory.read_bytes("x.data-00001-of-00002"))
+    flipped[-100] ^= 1
+    directory.write_bytes("x.data-00001-of-00002", bytes(flipped))
+    with pytest.raises(CheckpointDamagedError, match="data-00001-of-00002 has been replaced"):
+        reader.verify()
+    with pytest.raises(CheckpointDamagedError, match=r"data-00001-of-00002 is damaged: tensor t\d: its checksum"):
+        BundleReader(directory, "x").verify()
 
 
 def test_arrays_are_such_as_tensorflow_takes_without_a_copy(directory: LocalDirectory) -> None:
@@ -218,7 +240,7 @@ def test_the_state_of_an_iterator_is_verified_and_adopted_but_is_no_array(tmp_pa
 
 
 def test_verifying_takes_no_memory_for_the_tensors(directory: LocalDirectory) -> None:
-    write_bundle(directory, "x", {"a": random_array("float32", (4 << 20,))}, part_size_bytes=1 << 20)
+    write_bundle(directory, "x", {"a": random_array("float32", (4 << 20,))})
     reader = BundleReader(directory, "x", threads=2, range_bytes=1 << 20)
 
     tracemalloc.start()

@@ -25,9 +25,9 @@ FILES = [
 receiver_fn = tfe.export.build_raw_serving_input_receiver_fn({"x": np.array([1.0, 2.0], np.float32)})
 
 
-@pytest.fixture
-def url() -> str:
-    return f"memory://{uuid.uuid4()}/exports"
+@pytest.fixture(params=["memory", "s3"])
+def url(request: pytest.FixtureRequest) -> str:
+    return request.getfixturevalue("s3_url") if request.param == "s3" else f"memory://{uuid.uuid4()}/exports"
 
 
 @pytest.fixture

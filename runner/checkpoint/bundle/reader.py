@@ -178,7 +178,11 @@ class BundleReader:
                 raise
 
         runs = list(byte_ranges(entries, max_bytes=self._range_bytes))
-        with ThreadPoolExecutor(max(1, min(self._threads, len(runs))), "read-checkpoint") as pool:
+        if len(runs) <= 1:
+            for run in runs:
+                self._fetch_range(run, buffers)
+            return
+        with ThreadPoolExecutor(min(self._threads, len(runs)), "read-checkpoint") as pool:
             try:
                 for _ in pool.map(fetch, runs):
                     pass
