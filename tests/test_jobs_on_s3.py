@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -27,6 +28,12 @@ from workers.messages import TrainerTask
 from workers.outcomes import outcome_of
 from workers.supervisor import Supervisor
 from workers.trainer import _prepare_model_dir
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """Little time for a gang to come together, and so for a store that does not answer."""
+    return replace(settings, rendezvous_secs=2.0, beat_secs=0.1)
 
 
 @pytest.fixture
@@ -95,6 +102,35 @@ def test_a_worker_gets_the_code_from_the_bucket(
 
     assert outcome is not None
     assert (outcome.kind, outcome.message) == (OutcomeKind.COMPLETED, (code_dir / "iris.py").read_text())
+
+
+def test_a_worker_that_has_the_code_needs_no_bucket_for_it(
+    submit: Callable[[str], Job], run_chief: Callable[[Job], Outcome | None], store: JobStore, s3_url: str
+) -> None:
+    job = submit(s3_url)
+    first = run_chief(job)
+    sha256 = store.job(job.id).spec.code
+    assert sha256 is not None
+    open_directory(s3_url).delete(snapshot_name(sha256))
+
+    assert run_chief(job) == first
+
+
+def test_a_store_that_does_not_answer_a_worker_is_charged_to_its_machine(
+    submit: Callable[[str], Job],
+    run_chief: Callable[[Job], Outcome | None],
+    s3_url: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    job = submit(s3_url)
+    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")
+
+    outcome = run_chief(job)
+
+    assert outcome is not None
+    assert outcome.kind is OutcomeKind.KILLED
+    assert "worker-1 could not read the job's code" in outcome.message
+    assert "Check that the store is up" in outcome.message
 
 
 @pytest.mark.parametrize(

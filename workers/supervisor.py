@@ -22,11 +22,12 @@ from runner.errors import (
     StoreAccessError,
     TrainerStartError,
 )
-from runner.jobs.snapshot import snapshot_name, unpack
+from runner.jobs.snapshot import snapshot_name, unpack, unpacked
 from runner.jobs.spec import JobSpec
 from runner.jobs.state import Beat, Claim, JobRecord, Outcome, OutcomeKind, Progress
 from runner.jobs.store import JobStore
 from runner.settings import Settings
+from runner.storage.retry import Retry
 from runner.storage.urls import open_directory
 from workers.logs import LogPump
 from workers.messages import Cluster, Report, TrainerTask
@@ -148,7 +149,10 @@ class Supervisor:
     def _code_dir(self, spec: JobSpec) -> Path | None:
         if spec.code is None:
             return None
-        data = open_directory(spec.model_dir).read_bytes(snapshot_name(spec.code))
+        if (there := unpacked(spec.code, self._cache_dir)) is not None:
+            return there
+        directory = open_directory(spec.model_dir, retry=Retry(budget_secs=self._settings.rendezvous_secs / 2))
+        data = directory.read_bytes(snapshot_name(spec.code))
         return unpack(data, spec.code, self._cache_dir)
 
     def _claim(self, *, port: int, pid: int) -> bool:

@@ -14,6 +14,7 @@ from runner.client import Client, Job, JobStatus
 from runner.errors import RedisUnavailableError
 from runner.jobs.state import LogLine, Section, State
 from runner.local import LocalStack
+from runner.storage.retry import Retry
 from runner.storage.urls import open_directory, resolve_model_dir
 
 __all__ = ["quickstart_command"]
@@ -30,6 +31,7 @@ _PHASES = {
 }
 _PHASE_WIDTH = max(map(len, _PHASES.values()))
 _TAIL_LINES = 20
+_RETRY_SECS = 10.0
 
 
 @click.command("quickstart")
@@ -42,7 +44,7 @@ def quickstart_command(model_dir: str, workers: int, steps: int, *, verbose: boo
 
     Starts everything it needs and stops it again. On a model_dir that has a checkpoint the training goes on from there.
     """
-    open_directory(resolve_model_dir(model_dir)).check_writable()
+    open_directory(resolve_model_dir(model_dir), retry=Retry(budget_secs=_RETRY_SECS)).check_writable()
     screen = _Screen(steps, verbose=verbose)
     if (step := _latest_step(model_dir) or 0) >= steps:
         screen.say(f"{model_dir} is already at step {step}; nothing to train. Use --steps {2 * step} to go on.")

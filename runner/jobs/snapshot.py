@@ -16,7 +16,7 @@ from runner.errors import CodeSnapshotError
 from runner.jobs.entry import RESERVED
 from runner.jobs.ignore import IgnoreRules, holds_a_key, is_private, is_secret
 
-__all__ = ["MAX_SIZE_BYTES", "Contents", "Snapshot", "pack", "snapshot_name", "unpack", "unpack_copy"]
+__all__ = ["MAX_SIZE_BYTES", "Contents", "Snapshot", "pack", "snapshot_name", "unpack", "unpack_copy", "unpacked"]
 
 MAX_SIZE_BYTES = 100 * 2**20
 """Of all files before compression. More than that is data, which does not belong into a job's code."""
@@ -84,22 +84,28 @@ def pack(code_dir: Path, *, exclude: Iterable[Path] = (), max_size_bytes: int = 
     return Snapshot(data, hashlib.sha256(data).hexdigest(), Contents(len(files), size_bytes, tuple(walk.secrets)))
 
 
+def unpacked(sha256: str, cache_dir: Path) -> Path | None:
+    """Where `unpack` put a snapshot before; None if it has not, so that its bytes are needed."""
+    snapshot_name(sha256)
+    target = cache_dir / sha256
+    return target if target.is_dir() else None
+
+
 def unpack(data: bytes, sha256: str, cache_dir: Path) -> Path:
     """Unpacks a snapshot into `<cache_dir>/<sha256>`, or finds it there. Harmless if several do so at a time.
 
     Raises:
         CodeSnapshotError: The bytes are not those of the hash, or the zip would write elsewhere.
     """
-    snapshot_name(sha256)
-    target = cache_dir / sha256
+    if (there := unpacked(sha256, cache_dir)) is not None:
+        return there
     try:
-        if not target.is_dir():
-            _unpack(data, sha256, target)
+        _unpack(data, sha256, cache_dir / sha256)
     except CodeSnapshotError:
         # Another process was faster with the same bytes; a directory with files in it cannot be replaced.
-        if not target.is_dir():
+        if unpacked(sha256, cache_dir) is None:
             raise
-    return target
+    return cache_dir / sha256
 
 
 def unpack_copy(data: bytes, sha256: str, target: Path) -> None:
