@@ -242,6 +242,3 @@ class BundleReader:
             raise CheckpointDamagedError(
                 f"{self._directory.url}/{name} is damaged: {what}{error}. {_ADVICE}"
             ) from error
-
-
-_ADVICE = "Restore from another checkpoint."
