@@ -6,6 +6,7 @@ import ssl
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -295,3 +296,23 @@ def test_a_proxy_of_the_environment_is_used(
 
         assert proxy.received_bytes > len(data)
     assert "behind a proxy" in caplog.text
+
+
+def test_what_killed_uploads_left_is_swept_once_it_is_old(directory: Directory, proxy: FaultyProxy) -> None:
+    data = patterned(SIZE_BYTES)
+    doomed = S3Directory(directory.url, retry=Retry(budget_secs=0))
+    unfinished = doomed.upload("data", SIZE_BYTES)
+    unfinished.put(0, [memoryview(data)[: unfinished.part_size_bytes]])
+    nameless = doomed.upload("data", SIZE_BYTES, only=IfAbsent())
+    put_all(nameless, data)
+    # Twice: s3fs's client tries again by itself over a connection that has been used before.
+    proxy.faults += [(b"renameObject", Fault.RESET)] * 2
+    with pytest.raises(StoreUnavailableError):
+        nameless.commit()
+
+    young = directory.abort_uploads(older_than=timedelta(hours=1))
+    old = directory.abort_uploads(older_than=timedelta(minutes=-1))
+
+    assert (young, old) == (0, 2)
+    assert directory.abort_uploads(older_than=timedelta(minutes=-1)) == 0
+    assert names_in(directory) == []
