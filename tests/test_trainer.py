@@ -134,7 +134,12 @@ def test_it_trains_evaluates_and_tells_its_progress(stack: ExitStack, tmp_path: 
     first = next(p for p in progress if p.section is Section.TRAIN)
     assert first.step == 1
     assert first.loss == pytest.approx(1.0)
+    assert Section.CHECKPOINT in sections
     assert (progress[-1].section, progress[-1].step) == (Section.EVAL, 10)
+    saved = [p.saves.step for p in progress if p.saves]
+    assert [step for step, _ in itertools.groupby(saved)] == [1, 7, 10]
+    assert progress[-1].saves is not None
+    assert progress[-1].saves.error == ""
     assert f"params {{'word': 'hello'}} in {tmp_path / 'code'}" in trainer.log.read_text()
     assert (tmp_path / "model" / "model.ckpt-10.index").exists()
     record = GenerationRecord.model_validate_json((tmp_path / "model" / generation_name(3)).read_text())

@@ -19,12 +19,13 @@ from typing import IO, Any, NoReturn
 
 import numpy as np
 
+from runner.checkpoint.writer import SaveListener
 from runner.cluster import ClusterSpec, Place, TaskType, tf_config
 from runner.errors import EntryError, InvalidExperimentError, StaleGenerationError
 from runner.jobs.fields import rfc3339, utc_now
 from runner.jobs.records import GenerationRecord, write_generation
 from runner.jobs.state import Outcome, OutcomeKind, Progress, Saves, Section
-from runner.storage.urls import open_directory, resolve_model_dir
+from runner.storage.urls import is_local, open_directory, resolve_model_dir
 from workers.messages import REPORT_FD_VARIABLE, Cluster, Report, TrainerTask
 from workers.outcomes import outcome_of
 
@@ -57,18 +58,15 @@ class _Reporter:
             self._progress = Progress(section=section, step=step, saves=self._progress.saves, **values)
             self._send(Report(progress=self._progress))
 
-    def section(self, section: Section) -> None:
-        self._update(section=section)
-
     def saved(self, step: int) -> None:
-        self._update(saves=Saves(step=step, time=rfc3339(utc_now())))
+        self.update(saves=Saves(step=step, time=rfc3339(utc_now())))
 
-    def save_failed(self, step: int, error: BaseException) -> None:
+    def save_failed(self, step: int, error: Exception) -> None:
         saves = self._progress.saves or Saves()
         message = f"the checkpoint of step {step} was not saved: {error}"
-        self._update(saves=saves.model_copy(update={"error": message}))
+        self.update(saves=saves.model_copy(update={"error": message}))
 
-    def _update(self, **changed: Any) -> None:
+    def update(self, **changed: Any) -> None:
         with self._lock:
             self._progress = self._progress.model_copy(update=changed)
             self._send(Report(progress=self._progress))
@@ -114,7 +112,7 @@ def _end(outcome: Outcome) -> NoReturn:
     sys.exit(0)
 
 
-class _Trainer:
+class _Trainer(SaveListener):
     """One task.
 
     Args:
@@ -155,11 +153,21 @@ class _Trainer:
         if self._task.task_type is TaskType.CHIEF:
             _prepare_model_dir(self._task, addresses)
         self._reporter.progress(Section.FIRST_STEP)
-        experiment.train(hooks=[ProgressHook(self._report_step, on_ready=self._on_ready)])
+        experiment.train(hooks=[ProgressHook(self._report_step, on_ready=self._on_ready, saves=self)])
         self._step = step_of(experiment.estimator.latest_checkpoint() or "") if self._step is None else self._step
         self._reporter.progress(Section.EVAL, self._step)
         metrics = experiment.evaluate()
         return None if metrics is None else {name: float(value) for name, value in metrics.items() if _is_number(value)}
+
+    def on_saved(self, step: int) -> None:
+        self._reporter.saved(step)
+
+    def on_save_failed(self, step: int, error: Exception) -> None:
+        self._reporter.save_failed(step, error)
+
+    def on_last_save(self, step: int) -> None:
+        section = Section.CHECKPOINT if is_local(self._task.model_dir) else Section.UPLOAD
+        self._reporter.update(section=section, step=step)
 
     def _on_ready(self) -> None:
         self._is_ready = True

@@ -98,16 +98,18 @@ class ClaimedState:
         """Rewrites the file under our claim, or finds out why that is refused.
 
         Args:
-            change: Makes the next state from the one before, or None if nothing is left to do. It is called again if an
-                earlier write of ours, whose outcome we did not learn, turns out to have won.
+            change: Makes the next state from the one before, or None if nothing is left to do. It is called again if a
+                write of ours, whose outcome we did not learn, turns out to have won.
         """
         with self._directory.locked():
             while (state := change(self.current)) is not None:
                 try:
-                    if self._rewrite(state):
-                        return
+                    self._rewrite(state)
                 except ConditionFailedError:
+                    # If it is ours all the same, a reply was lost: then there may be nothing left to do.
                     self._take_or_refuse(self._read())
+                else:
+                    return
 
     def _try_claim(self, stored: Stored | None) -> bool:
         """Puts our claim on what was read; false if somebody else was quicker."""
@@ -123,9 +125,10 @@ class ClaimedState:
         if stored is None and self.current.latest is None:
             return True
         try:
-            return self._rewrite(self.current, text=stored.data if stored and state.latest else None)
+            self._rewrite(self.current, text=stored.data if stored and state.latest else None)
         except ConditionFailedError:
             return False
+        return True
 
     def _check_older(self, claim: Claim | None) -> None:
         if claim is None or not self._is_given:
@@ -153,18 +156,15 @@ class ClaimedState:
             )
         return found
 
-    def _rewrite(self, state: CheckpointState, *, text: bytes | None = None) -> bool:
+    def _rewrite(self, state: CheckpointState, *, text: bytes | None = None) -> None:
         """Writes the file over the version that we know.
 
         Args:
             state: Written under our claim.
             text: Of the file, if only the claim in it is to change.
 
-        Returns:
-            False if an earlier write of ours, whose outcome we did not learn, had won: what it says is known now.
-
         Raises:
-            ConditionFailedError: Somebody else was quicker.
+            ConditionFailedError: There is another version, which may be our own if a reply was lost.
         """
         # No two writes are the same, so that their tags differ where a tag is a hash of the content.
         claim = Claim(self.generation, self._owner, secrets.token_hex(8))
@@ -172,17 +172,10 @@ class ClaimedState:
         state = state.claimed_by(claim)
         data = state.encode() if text is None else state.rewrite(text)
         only = IfAbsent() if self._tag is None else IfUnchanged(self._tag)
-        try:
-            with self._directory.locked():
-                compare_by_hand(self._directory, STATE_FILE, only)
-                self._tag = self._directory.write_bytes(STATE_FILE, data, only=only)
-        except ConditionFailedError:
-            stored = self._read()
-            if stored is None or not self._take(stored):
-                raise
-            return self.current.claim == claim  # if so, only the reply was lost
+        with self._directory.locked():
+            compare_by_hand(self._directory, STATE_FILE, only)
+            self._tag = self._directory.write_bytes(STATE_FILE, data, only=only)
         self.current = state
-        return True
 
     def _take(self, stored: Stored) -> bool:
         """Whether we wrote that; if so it is what the next write is conditional on."""

@@ -121,6 +121,11 @@ class Saves:
         """Waits for the save in flight."""
         self._open_writer().wait()
 
+    def tell_last(self, step: int) -> None:
+        """Tells the listeners that the training is done, and waits for its last checkpoint."""
+        for listener in self._listeners:
+            listener.on_last_save(step)
+
     def outcomes(self) -> list[SaveOutcome]:
         """What became of the saves since the last call."""
         return self._open_writer().outcomes()

@@ -69,6 +69,9 @@ class SaveListener:
     def on_save_failed(self, step: int, error: Exception) -> None:
         """That one is not, and the training goes on; the next one is tried when it is due."""
 
+    def on_last_save(self, step: int) -> None:
+        """The training is done, and waits for its last checkpoint; called by its own thread."""
+
 
 @dataclass(frozen=True)
 class SaveOutcome:

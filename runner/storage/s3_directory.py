@@ -1,10 +1,12 @@
 """A directory in an S3 bucket: AWS, and whatever else speaks its API."""
 
 import logging
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
 from datetime import UTC, timedelta
+from functools import lru_cache
 from typing import Any
 
 from botocore.exceptions import ClientError
@@ -50,7 +52,7 @@ class S3Directory(Directory):
         self._root = f"{path}/" if path else ""
         if own_requests is None:
             own_requests = Settings.from_environ().s3_requests == "own"
-        self._bucket = S3Bucket(bucket, own_requests=own_requests, retry=retry or Retry())
+        self._bucket = _shared_bucket(bucket, own_requests=own_requests, retry=retry or Retry(), place=_place())
         self._lock = threading.Lock()
         self._honoured: Honoured | None = None
 
@@ -179,3 +181,20 @@ class S3Directory(Directory):
     def _entry(self, found: dict[str, Any]) -> Entry:
         name = found["Key"].removeprefix(self._root)
         return Entry(name, found["Size"], found["LastModified"].astimezone(UTC), etag_in(found))
+
+
+@lru_cache(maxsize=16)
+def _shared_bucket(
+    name: str,
+    *,
+    own_requests: bool,
+    retry: Retry,
+    place: tuple[object, ...],  # noqa: ARG001 - what it was made under
+) -> S3Bucket:
+    # The clients in it take a quarter of a second to make, and whoever trains or restores opens a directory many times.
+    return S3Bucket(name, own_requests=own_requests, retry=retry)
+
+
+def _place() -> tuple[object, ...]:
+    """What tells two clients apart that were made alike: connections do not survive a fork."""
+    return os.getpid(), *sorted(item for item in os.environ.items() if item[0].startswith("AWS_"))

@@ -62,13 +62,13 @@ class Buffers:
                 self._memory[entry.name] = _aligned(entry.size_bytes)
             return self._memory[entry.name].data
 
-    def check(self, entry: TensorEntry, start: int, data: memoryview) -> None:
+    def check(self, entry: TensorEntry, data: memoryview, *, start: int) -> None:
         """Takes note of a piece that has been read.
 
         Args:
             entry: Its tensor.
-            start: Where in the tensor it begins, in bytes.
             data: What was read.
+            start: Where in the tensor it begins, in bytes.
 
         Raises:
             ValueError: It was the last piece, and the tensor is not as it was written.

@@ -24,12 +24,16 @@ def unmask(stored: int) -> int:
     return (rotated >> 17 | rotated << 15) & 0xFFFFFFFF
 
 
-def combine(first: int, second: int, second_size_bytes: int) -> int:
+def combine(first: int, second: int, *, size_bytes: int) -> int:
     """The crc32c of two runs of bytes together, from that of each.
 
-    Bytes that follow multiply a checksum by x^8 each, modulo the polynomial.
+    Args:
+        first: Of the first run.
+        second: Of the second one.
+        size_bytes: Length of the second one.
     """
-    return _multiply(first, _power(second_size_bytes)) ^ second
+    # Each byte that follows multiplies a checksum by x^8, modulo the polynomial.
+    return _multiply(first, _power(size_bytes)) ^ second
 
 
 def _multiply(first: int, second: int) -> int:
@@ -106,7 +110,7 @@ class TensorChecksums:
         for start, (size_bytes, piece_crc) in pieces:
             if start != end:
                 break
-            crc = combine(crc, piece_crc, size_bytes) if end else piece_crc
+            crc = combine(crc, piece_crc, size_bytes=size_bytes) if end else piece_crc
             end += size_bytes
         if end != self._sizes_bytes[name]:
             raise ValueError(f"Of tensor {name} only {end} of {self._sizes_bytes[name]} bytes have a checksum.")

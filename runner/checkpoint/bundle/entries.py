@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -14,7 +14,7 @@ from runner.checkpoint.bundle.protos import entry_message, header_message
 from runner.checkpoint.bundle.slices import Slice, key_of
 from runner.checkpoint.bundle.table import read_table, table_bytes
 
-__all__ = ["Index", "TensorEntry", "adopt", "data_name", "index_bytes", "index_name", "stored_name"]
+__all__ = ["Index", "TensorEntry", "data_name", "index_bytes", "index_name", "stored_name"]
 
 _VERSION = 1  # of the format: kTensorBundleVersion
 _HEADER_KEY = b""
@@ -64,7 +64,7 @@ class Index:
     shards: int
     entries: Mapping[str, TensorEntry]
     nonce: bytes = b""
-    _slice_names: frozenset[str] = field(default=frozenset(), repr=False)
+    _titles: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @classmethod
     def parse(cls, data: bytes) -> "Index":
@@ -85,13 +85,21 @@ class Index:
         for entry in entries.values():
             _check(entry, shards=header.num_shards)
         _check_overlap(entries.values())
-        slice_names = frozenset(stored_name(entry.name, each) for entry in entries.values() for each in entry.slices)
-        return cls(header.num_shards, entries, bytes(header.nonce), slice_names)
+        titles = {
+            stored_name(entry.name, part): f"{entry.name} ({part})"
+            for entry in entries.values()
+            for part in entry.slices
+        }
+        return cls(header.num_shards, entries, bytes(header.nonce), titles)
 
     @property
     def tensors(self) -> dict[str, TensorEntry]:
         """The entries but for stored slices: what a model calls its tensors."""
-        return {name: entry for name, entry in self.entries.items() if name not in self._slice_names}
+        return {name: entry for name, entry in self.entries.items() if name not in self._titles}
+
+    def title(self, entry: TensorEntry) -> str:
+        """What to call an entry in a message: the name of the tensor, and which slice of it."""
+        return self._titles.get(entry.name, entry.name)
 
 
 def index_name(basename: str) -> str:
@@ -126,22 +134,6 @@ def index_bytes(entries: Iterable[TensorEntry], *, shards: int, nonce: bytes = b
     header.nonce = nonce
     items = sorted((key_of(entry.name), _message(entry).SerializeToString()) for entry in entries)
     return table_bytes([(_HEADER_KEY, header.SerializeToString()), *items])
-
-
-def adopt(index: bytes, *, shard: int) -> list[TensorEntry]:
-    """The entries of a bundle that TensorFlow wrote into one data file, for that file to become a shard of another.
-
-    Args:
-        index: The content of its index file.
-        shard: Which one its data file becomes.
-
-    Raises:
-        ValueError: The index is damaged, or has more than one data file.
-    """
-    parsed = Index.parse(index)
-    if parsed.shards != 1:
-        raise ValueError(f"A bundle of {parsed.shards} data files cannot become one shard of another.")
-    return [replace(entry, shard=shard) for entry in parsed.entries.values()]
 
 
 def _message(entry: TensorEntry) -> Any:

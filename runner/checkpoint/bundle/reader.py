@@ -3,7 +3,7 @@
 import threading
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 
 import numpy as np
 
@@ -26,7 +26,7 @@ from runner.storage.directory import Directory, Entry
 __all__ = ["BundleReader"]
 
 _THREADS = 8
-_RANGE_BYTES = 8 << 20
+_RANGE_BYTES = 16 << 20
 _ADVICE = "Use another checkpoint."
 
 
@@ -122,7 +122,7 @@ class BundleReader:
         self._fetch(stored, buffers)
         arrays = {}
         for entry in stored:
-            with self._naming(self._data_name(entry.shard), entry.name):
+            with self._naming_entry(entry):
                 arrays[entry.name] = buffers.array(entry)
         return [each.array(arrays) for each in assemblies]
 
@@ -139,7 +139,7 @@ class BundleReader:
         buffers = Buffers(stored, keep=False)
         self._fetch(stored, buffers)
         for entry in stored:
-            with self._naming(self._data_name(entry.shard), entry.name):
+            with self._naming_entry(entry):
                 buffers.verify(entry)
 
     def _assembly(self, name: str, part: Slice | None) -> Assembly:
@@ -195,7 +195,7 @@ class BundleReader:
         if run.start is not None and memory is not None:
             data = memory[run.start : run.start + run.size_bytes]
         else:
-            data = self._scratch_memory()[: run.size_bytes]
+            data = self._scratch_memory(run.size_bytes)
         self._read_into(run, data)
         for entry in run.entries:
             start = run.start or 0
@@ -203,8 +203,8 @@ class BundleReader:
             piece = data[begin : begin + entry.size_bytes - start]
             if run.start is None and (memory := buffers.memory(entry)) is not None:
                 memory[:] = piece
-            with self._naming(self._data_name(entry.shard), entry.name):
-                buffers.check(entry, start, piece)
+            with self._naming_entry(entry):
+                buffers.check(entry, piece, start=start)
 
     def _read_into(self, run: ByteRange, data: memoryview) -> None:
         file = self._files[run.shard]
@@ -215,11 +215,11 @@ class BundleReader:
         except ConditionFailedError as error:
             raise self._lost(file.name, "has been replaced while it was read") from error
 
-    def _scratch_memory(self) -> memoryview:
-        if not hasattr(self._scratch, "memory"):
-            self._scratch.memory = np.empty(self._range_bytes, np.uint8).data
-        memory: memoryview = self._scratch.memory
-        return memory
+    def _scratch_memory(self, size_bytes: int) -> memoryview:
+        memory: memoryview | None = getattr(self._scratch, "memory", None)
+        if memory is None or len(memory) < size_bytes:
+            memory = self._scratch.memory = np.empty(size_bytes, np.uint8).data
+        return memory[:size_bytes]
 
     def _lost(self, name: str, what: str) -> CheckpointError:
         """The error for a data file that is not as expected."""
@@ -229,6 +229,9 @@ class BundleReader:
             change = "deleted" if index is None else "replaced"
             return CheckpointNotFoundError(f"{self.prefix} was {change} while it was read. Read the newest checkpoint.")
         return CheckpointDamagedError(f"{self._directory.url}/{name} {what}, which its checkpoint needs. {_ADVICE}")
+
+    def _naming_entry(self, entry: TensorEntry) -> AbstractContextManager[None]:
+        return self._naming(self._data_name(entry.shard), self.index.title(entry))
 
     @contextmanager
     def _naming(self, name: str, tensor: str | None = None) -> Iterator[None]:

@@ -116,9 +116,10 @@ class CheckpointHook(FetchingStepHook):
         self._save_next = False
 
     def end(self, session: Any) -> None:
+        step = int(session.run(_v1.train.get_global_step()))
+        self._saves.tell_last(step)
         self._saves.wait()
         self._take_news()
-        step = int(session.run(_v1.train.get_global_step()))
         if step != self._saved_step:
             self.save_for_sure(session, step)
         for listener in self._listeners:

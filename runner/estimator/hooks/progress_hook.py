@@ -5,6 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
+from runner.checkpoint.writer import SaveListener
 from runner.estimator.hooks.step_hook import StepHook
 from runner.estimator.schedule import Schedule
 
@@ -30,13 +31,14 @@ def published_step() -> Any:
     return _v1.get_collection(_STEP_COLLECTION)[0]
 
 
-class ProgressHook(StepHook):
-    """Tells a callback how far a training is.
+class ProgressHook(StepHook, SaveListener):
+    """Tells callbacks how far a training is, and what becomes of its checkpoints.
 
     Args:
         report: Called with (step, loss, steps/s since the last call), in the training thread: at the first step, at
             most every `every_secs` after it, and at the end.
         on_ready: Called once the session is ready: initialized or restored.
+        saves: Told of every save of the chief, by the threads that write; None: nobody is.
         every_secs: Shortest time between two calls.
     """
 
@@ -45,10 +47,12 @@ class ProgressHook(StepHook):
         report: Callable[[int, float, float | None], None],
         *,
         on_ready: Callable[[], None],
+        saves: SaveListener | None = None,
         every_secs: float = 0.5,
     ) -> None:
         self._report = report
         self._on_ready = on_ready
+        self._saves = saves or SaveListener()
         self._schedule = Schedule(every_secs=every_secs)
         self._last: tuple[int, float] | None = None
 
@@ -78,6 +82,15 @@ class ProgressHook(StepHook):
     def end(self, session: Any) -> None:  # noqa: ARG002 - signature of the base
         if self._last:
             self._tell(*self._last)
+
+    def on_saved(self, step: int) -> None:
+        self._saves.on_saved(step)
+
+    def on_save_failed(self, step: int, error: Exception) -> None:
+        self._saves.on_save_failed(step, error)
+
+    def on_last_save(self, step: int) -> None:
+        self._saves.on_last_save(step)
 
     def _tell(self, step: int, loss: float) -> None:
         elapsed = self._schedule.mark(step)
