@@ -1,10 +1,13 @@
 """Who may write checkpoints into a model_dir, one writer after the other."""
 
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
+import fsspec
 import pytest
 import tensorflow as tf
+from fsspec.registry import _registry as registered
 
 from runner.checkpoint.commits import read_commit
 from runner.checkpoint.fence import Fence, claim_of
@@ -20,6 +23,7 @@ from runner.errors import (
 from runner.storage.directory import Directory
 from runner.storage.urls import open_directory
 from tests.checkpoint.writers import files_of, save, steps_in, write_objects
+from tests.storage.test_fsspec_directory import DiskFileSystem
 
 
 @pytest.fixture
@@ -359,3 +363,31 @@ def test_the_index_is_the_last_object_of_a_save(directory: Directory) -> None:
         chief.publish("model.ckpt-1")
     with pytest.raises(ValueError, match="is no object of a checkpoint"):
         chief.write("graph.pbtxt", b"")
+
+
+@pytest.fixture
+def unconditional(tmp_path: Path) -> Iterator[Directory]:
+    fsspec.register_implementation("disk", DiskFileSystem, clobber=True)
+    (tmp_path / "model").mkdir()
+    yield open_directory(f"disk://{tmp_path}/model")
+    del registered["disk"]
+
+
+def test_where_conditions_are_ignored_another_writer_is_found_all_the_same(
+    unconditional: Directory, caplog: pytest.LogCaptureFixture
+) -> None:
+    assert not unconditional.conditional
+    unconditional.write_bytes("model.ckpt-1.data-00000-of-00001", b"of a chief that was killed")
+    first = raised(unconditional, 1)
+    save(first, 1)
+    save(first, 2)
+    second = raised(unconditional, 2)
+
+    with pytest.raises(StaleGenerationError):
+        save(first, 3)
+    save(second, 3)
+
+    assert state_of(unconditional).latest == "model.ckpt-3"
+    assert unconditional.read_bytes("model.ckpt-1.data-00000-of-00001") == b"weights"
+    assert len([record for record in caplog.records if record.levelno == logging.WARNING]) == 1
+    assert "lease" in caplog.text
