@@ -4,6 +4,7 @@ import itertools
 import shutil
 import tempfile
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -28,7 +29,7 @@ from runner.storage.directory import Directory
 from runner.storage.local_directory import LocalDirectory
 from runner.storage.urls import open_directory
 from tests.checkpoint.stoppable import Fate, StoppableDirectory, StoppableThread, VisibleLock, finish_all
-from tests.checkpoint.writers import save, write_objects
+from tests.checkpoint.writers import contents, save, write_objects
 
 STEPS = (10, 20, 30, 40)
 FATES = st.sampled_from(["done", "done", "done", "refused", "lost", "repeated"])
@@ -287,3 +288,28 @@ def test_a_zombie_changes_nothing_wherever_it_was_stopped_and_resumed(leave: Cal
                 break
         if until == 0:
             return
+
+
+@pytest.mark.parametrize("kind", ["memory", "local"])
+def test_a_zombie_does_not_delete_what_a_person_went_back_to(kind: str, tmp_path: Path) -> None:
+    world = World(open_directory(f"memory:/{tmp_path}" if kind == "memory" else str(tmp_path)))
+
+    def train(thread: StoppableThread) -> None:
+        fence = Fence(world.seen_by(thread), owner="job-a", generation=1, retention=Retention(1))
+        fence.raise_()
+        for step in STEPS[:3]:
+            save(fence, step, content=world.content())
+
+    older = StoppableThread(train)
+    older.wait_for_stop()
+    while not world.claims or latest_checkpoint(world.directory.url) != f"{world.directory.url}/model.ckpt-30":
+        older.resume()
+    assert find_files(world.directory, "model.ckpt-20").is_whole  # it is about to be deleted
+    world.directory.write_bytes(STATE_FILE, b'model_checkpoint_path: "model.ckpt-20"\n')
+    Fence(world.directory, owner="job-a", generation=2).raise_()
+    before = contents(world.directory)
+
+    finish_all([older])
+
+    assert isinstance(older.error, StaleGenerationError)
+    assert contents(world.directory) == before
