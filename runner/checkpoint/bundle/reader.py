@@ -22,11 +22,15 @@ from runner.errors import (
     RunnerError,
 )
 from runner.storage.directory import Directory, Entry
+from runner.storage.urls import is_local
 
 __all__ = ["BundleReader"]
 
 _THREADS = 8
-_RANGE_BYTES = 16 << 20
+_LOCAL_RANGE_BYTES = 4 << 20
+"""Enough for a disk; and what is checked right after it was read is still in the caches of the processor."""
+_REMOTE_RANGE_BYTES = 16 << 20
+"""A request costs milliseconds of processor time."""
 _ADVICE = "Use another checkpoint."
 
 
@@ -39,7 +43,8 @@ class BundleReader:
         directory: Where the bundle is.
         basename: Name of its files up to `.index` and `.data-`.
         threads: How many requests are under way at the same time.
-        range_bytes: What one of them reads. Beside the arrays, this much memory is used for each thread.
+        range_bytes: What one of them reads; None: what suits the directory. Beside the arrays, this much memory is used
+            for each thread.
 
     Attributes:
         index: All that its index says.
@@ -52,12 +57,13 @@ class BundleReader:
     """
 
     def __init__(
-        self, directory: Directory, basename: str, *, threads: int = _THREADS, range_bytes: int = _RANGE_BYTES
+        self, directory: Directory, basename: str, *, threads: int = _THREADS, range_bytes: int | None = None
     ) -> None:
         self._directory = directory
         self._basename = basename
         self._threads = threads
-        self._range_bytes = range_bytes
+        default_bytes = _LOCAL_RANGE_BYTES if is_local(directory.url) else _REMOTE_RANGE_BYTES
+        self._range_bytes = range_bytes or default_bytes
         self._scratch = threading.local()
         try:
             stored = directory.read(index_name(basename))
