@@ -43,7 +43,7 @@ def test_it_trains_a_good_model_and_goes_on_where_it_stopped(quickstart: Quickst
     assert "Trained to step 200." in first.stdout
     assert "model.ckpt-200.index" in first.stdout
     assert "--steps 400" in first.stdout
-    assert (model_dir / "checkpoint").read_text().startswith('model_checkpoint_path: "model.ckpt-200"')
+    assert 'model_checkpoint_path: "model.ckpt-200"\n' in (model_dir / "checkpoint").read_text()
     # Nothing was there to go on from: only the evaluation restores what was just saved.
     restored, saved = f"Restoring parameters from {model_dir}/model.ckpt-200", "Saving checkpoints for"
     assert first.stdout.index(f"{saved} 200") < first.stdout.index(restored)
@@ -54,7 +54,7 @@ def test_it_trains_a_good_model_and_goes_on_where_it_stopped(quickstart: Quickst
     assert accuracy(second.stdout) >= 0.9
     assert "Trained to step 400." in second.stdout
     assert second.stdout.index(restored) < second.stdout.index(f"{saved} 400")
-    assert (model_dir / "checkpoint").read_text().startswith('model_checkpoint_path: "model.ckpt-400"')
+    assert 'model_checkpoint_path: "model.ckpt-400"\n' in (model_dir / "checkpoint").read_text()
 
     third = quickstart("--steps", "300", "--workers", "0")
 
@@ -84,7 +84,7 @@ def test_a_failure_is_told_with_the_end_of_the_log(quickstart: Quickstart, tmp_p
     result = quickstart("--model-dir", ".", "--workers", "0")
 
     assert result.returncode == 1
-    assert "chief:0 | runner.errors.CheckpointNotFoundError" in result.stderr
+    assert "chief:0 | runner.errors.CheckpointDamagedError" in result.stderr
     assert "\nError: Job quickstart-" in result.stderr
 
 
