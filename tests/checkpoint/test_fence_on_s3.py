@@ -79,14 +79,14 @@ class Writer:
             for attempt in range(attempts):
                 try:
                     self._attempt(attempt)
-                except _REFUSALS as error:
+                except _REFUSALS as error:  # it goes on with the fence that it has, stale as that is
                     self._history.refusals.append(type(error).__name__)
-                    self._fence = None
         except BaseException as error:  # noqa: BLE001 - handed to the test
             self.error = error
 
     def _attempt(self, attempt: int) -> None:
-        if self._fence is None or self._random.random() < 0.1:
+        # If all claimed at every turn, none would hold the fence for as long as a save takes.
+        if self._fence is None or self._random.random() < 0.02:
             self._fence = self._claim()
         state = self._fence.state
         step = (step_of(state.latest or "") or 0) + 1 if state else 1
@@ -161,7 +161,9 @@ def test_of_eight_writers_only_those_that_hold_the_fence_publish(directory: Dire
         assert observer.read(basename) == files
         assert {content.endswith(contents[basename]) for content in files.values()} == {True}
     assert contents.keys() == observer.published.keys()
-    assert {"StaleGenerationError"} <= set(history.refusals)
+    assert "StaleGenerationError" in history.refusals
+    assert len(history.publishes) >= attempts / 2  # of eight times as many attempts, most of them stale
+    assert len({generation for generation, *_ in history.publishes}) > attempts / 40
     assert latest_checkpoint(directory.url) is not None
 
 
