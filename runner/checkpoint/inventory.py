@@ -78,8 +78,11 @@ class CheckpointFiles:
         return sum(entry.size_bytes for entry in self.entries)
 
     def in_order_of_deletion(self) -> list[str]:
-        """The names, and that of the commit: the index first, so that nobody finds a checkpoint without its data."""
-        order = {"index": 0, "data": 1, "meta": 2}
+        """The names, and that of the commit: the index first, so that nobody finds a checkpoint without its data.
+
+        Data without an index tell who comes later, if this is not finished, that there is something to delete.
+        """
+        order = {"index": 0, "meta": 1, "data": 2}
         names = {entry.name: order[match["part"][:5].rstrip("-")] for entry, match in self._pairs()}
         return [*sorted(names, key=lambda name: (names[name], name)), commit_name(self.basename)]
 
