@@ -4,7 +4,8 @@ import functools
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
@@ -79,6 +80,7 @@ class Evaluation:
     warm_start_settings: WarmStartSettings | None = None
     hooks: Sequence[Any] = ()
     steps: int | None = None
+    _stack: ExitStack = field(default_factory=ExitStack, init=False)
 
     def run(self) -> dict[str, Any]:
         """Evaluates.
@@ -86,7 +88,7 @@ class Evaluation:
         Returns:
             Metrics by name, with `loss` and `global_step`.
         """
-        with remote_writers(), tf.Graph().as_default() as graph, graph.device(self.config.device_fn):
+        with self._stack, remote_writers(), tf.Graph().as_default() as graph, graph.device(self.config.device_fn):
             model = self.build()
             return self.evaluate(model, functools.partial(self._open_session, model.scaffold))
 
@@ -107,7 +109,7 @@ class Evaluation:
         spec = self.call_model_fn(batch.features, batch.labels, ModeKeys.EVAL)
         update_op, values = _metrics(spec)
         if self.checkpoint_path is None and self.warm_start_settings is not None:
-            warm_start(self.warm_start_settings)
+            warm_start(self.warm_start_settings, self._stack)
         values[_v1.GraphKeys.GLOBAL_STEP] = global_step
         hooks = [*batch.hooks, *self.hooks, _StepsHook(self.steps), *spec.evaluation_hooks]
         return EvaluationModel(_with_all_local_variables(spec.scaffold), hooks, update_op, values)

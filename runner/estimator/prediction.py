@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,15 +64,15 @@ class Prediction:
             yield from self._run()
 
     def _run(self) -> Generator[Any, None, None]:
-        with tf.Graph().as_default() as graph, graph.device(self.config.device_fn):
-            session, predictions, hooks = self._open()
+        with ExitStack() as stack, tf.Graph().as_default() as graph, graph.device(self.config.device_fn):
+            session, predictions, hooks = self._open(until_initialized=stack)
         # The graph is left before a value is given out: the caller has a default graph of its own.
         with HookedSession(session, hooks) as hooked:
             while not hooked.should_stop():
                 values = hooked.run(predictions)
                 yield from _examples(values) if self.yield_single_examples else [values]
 
-    def _open(self) -> tuple[Any, Any, list[Any]]:
+    def _open(self, *, until_initialized: ExitStack) -> tuple[Any, Any, list[Any]]:
         """A session that is ready, what to fetch from it, and the hooks."""
         if self.config.tf_random_seed is not None:
             _v1.set_random_seed(self.config.tf_random_seed)
@@ -79,7 +80,7 @@ class Prediction:
         batch = self._batch()
         spec = self.call_model_fn(batch.features, None, ModeKeys.PREDICT)
         if self.checkpoint_path is None and self.warm_start_settings is not None:
-            warm_start(self.warm_start_settings)
+            warm_start(self.warm_start_settings, until_initialized)
         predictions = _select(spec.predictions, self.predict_keys)
         hooks = [*batch.hooks, *self.hooks, *spec.prediction_hooks]
         check_outputs(hooks)

@@ -95,7 +95,7 @@ class Training:
             read_ahead(batch.initializer)
         # The other tasks of a cluster restore what the chief starts from.
         if self.warm_start_settings is not None and replicas.is_chief and not restorable(self.model_dir):
-            warm_start(self.warm_start_settings)
+            warm_start(self.warm_start_settings, self._stack)
         with tf.control_dependencies([spec.train_op]):
             step = tf.identity(_v1.train.get_global_step().read_value())
         publish_progress(step, loss)

@@ -2,10 +2,9 @@
 
 import logging
 import os
-import shutil
 import tempfile
-import weakref
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any, NamedTuple, Self
 
@@ -94,10 +93,14 @@ def settings_of(warm_start_from: Any) -> WarmStartSettings | None:
     return WarmStartSettings(tf.compat.as_str_any(warm_start_from))
 
 
-def warm_start(settings: WarmStartSettings) -> None:
+def warm_start(settings: WarmStartSettings, until_initialized: ExitStack) -> None:
     """Makes the checkpoint's values the initial ones of variables in the default graph, after a model_fn built it.
 
-    A checkpoint that is not on a local disk is copied to one, for as long as the graph is there.
+    A checkpoint that is not on a local disk is copied to one, where the initializers of the graph read it.
+
+    Args:
+        settings: What starts from where.
+        until_initialized: Deletes the copy when it is closed, which must be after the initializers have run.
 
     Raises:
         ValueError: A variable's shape is not that in the checkpoint; or there is none at a URL.
@@ -107,8 +110,7 @@ def warm_start(settings: WarmStartSettings) -> None:
     _logger.info("Warm-starting with WarmStartSettings: %s", settings)
     path = settings.ckpt_to_initialize_from
     if not is_local(path):
-        scratch = Path(tempfile.mkdtemp(prefix="runner-warm-start-"))
-        # The initializers of the graph read it, and may do so until the end.
-        weakref.finalize(_v1.get_default_graph(), shutil.rmtree, scratch, ignore_errors=True)
-        path = local_prefix(find_checkpoint(path), scratch)
+        prefix = find_checkpoint(path)
+        scratch = until_initialized.enter_context(tempfile.TemporaryDirectory(prefix="runner-warm-start-"))
+        path = local_prefix(prefix, Path(scratch))
     _v1.train.warm_start(*settings._replace(ckpt_to_initialize_from=path))

@@ -2,6 +2,7 @@
 
 import re
 import secrets
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -118,6 +119,38 @@ def test_a_remote_checkpoint_warms_up_another_model(
     kernel = "dnn/hiddenlayer_0/kernel"
     np.testing.assert_array_equal(initial[kernel], tf.train.load_variable(str(trained), kernel))
     assert initial["global_step"] == 0
+
+
+def train(estimator: Any, hook: Any) -> None:
+    estimator.train(train_input_fn, hooks=[hook], steps=1)
+
+
+def evaluate(estimator: Any, hook: Any) -> None:
+    estimator.evaluate(eval_input_fn, hooks=[hook])
+
+
+def predict(estimator: Any, hook: Any) -> None:
+    next(estimator.predict(eval_input_fn, hooks=[hook]))
+
+
+@pytest.mark.parametrize("call", [train, evaluate, predict])
+def test_a_warm_start_leaves_nothing_on_the_local_disk(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: Callable[..., None]
+) -> None:
+    scratch = tmp_path / "scratch"
+    scratch.mkdir()
+    url = upload(trained, f"memory://{secrets.token_hex(6)}/model")
+    monkeypatch.setattr(tempfile, "tempdir", str(scratch))
+    made: list[Path] = []
+
+    class Looking(tf.compat.v1.train.SessionRunHook):
+        def begin(self) -> None:
+            made.extend(scratch.iterdir())
+
+    call(classifier(str(tmp_path / "model"), warm_start_from=url), Looking())
+
+    assert len(made) == 1
+    assert list(scratch.iterdir()) == []
 
 
 def test_a_warm_start_from_a_url_without_a_checkpoint_is_refused(url: str, tmp_path: Path) -> None:
