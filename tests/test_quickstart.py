@@ -84,7 +84,7 @@ def test_a_failure_is_told_with_the_end_of_the_log(quickstart: Quickstart, tmp_p
     result = quickstart("--model-dir", ".", "--workers", "0")
 
     assert result.returncode == 1
-    assert "chief:0 | runner.errors.CheckpointDamagedError" in result.stderr
+    assert "chief:0 | runner.errors.CheckpointError: No checkpoint in " in result.stderr
     assert "\nError: Job quickstart-" in result.stderr
 
 
