@@ -44,10 +44,14 @@ class FileLock:
     def _open(self, *, create: bool) -> int | None:
         if create:
             self._path.parent.mkdir(parents=True, exist_ok=True)
+        creating = os.O_CREAT if create else 0
         try:
-            descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC | (os.O_CREAT if create else 0), 0o666)
+            descriptor = os.open(self._path, os.O_RDWR | os.O_CLOEXEC | creating, 0o666)
         except FileNotFoundError:
             return None
+        except PermissionError:
+            # Another user's: to lock it on a local disk it is enough to read it. NFS wants more, and says so.
+            descriptor = os.open(self._path, os.O_RDONLY | os.O_CLOEXEC)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
         except BaseException:

@@ -5,6 +5,7 @@ import os
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -192,6 +193,25 @@ def test_the_lock_of_a_killed_process_is_free(directory: Directory) -> None:
     directory.write_bytes("checkpoint", b"data", only=IfAbsent())
 
     assert directory.read_bytes("checkpoint") == b"data"
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can become another user")
+def test_users_who_share_a_directory_share_its_lock() -> None:
+    script = (
+        "import os, sys\n"
+        "from runner.storage.directory import IfUnchanged\n"
+        "from runner.storage.local_directory import LocalDirectory\n"
+        "os.setuid(65534)\n"
+        "LocalDirectory(sys.argv[1]).write_bytes('checkpoint', b'after', only=IfUnchanged(sys.argv[2]))\n"
+    )
+    with tempfile.TemporaryDirectory() as path:  # not that of pytest, which is for one user
+        os.chmod(path, 0o777)
+        directory = open_directory(path)
+        tag = directory.write_bytes("checkpoint", b"before", only=IfAbsent())
+
+        subprocess.run([sys.executable, "-c", script, path, tag], check=True)
+
+        assert directory.read_bytes("checkpoint") == b"after"
 
 
 @pytest.fixture
