@@ -391,3 +391,45 @@ def test_where_conditions_are_ignored_another_writer_is_found_all_the_same(
     assert unconditional.read_bytes("model.ckpt-1.data-00000-of-00001") == b"weights"
     assert len([record for record in caplog.records if record.levelno == logging.WARNING]) == 1
     assert "lease" in caplog.text
+
+
+def test_the_hours_between_checkpoints_that_are_kept_for_good_go_on_in_the_next_run(directory: Directory) -> None:
+    times = iter(range(0, 10**9, 300))  # each look at the clock is five minutes after the one before: a run has six
+
+    for generation in (1, 2, 3):
+        chief = Fence(
+            directory,
+            owner="job-a",
+            generation=generation,
+            retention=Retention(1, every_n_hours=1),
+            clock=lambda: 1795384000 + next(times),
+        )
+        chief.raise_()
+        save(chief, 2 * generation)
+        save(chief, 2 * generation + 1)
+
+    preserved = state_of(directory).last_preserved
+    assert preserved is not None
+    assert preserved > 1795384000 + 3600  # and no run lasted for an hour
+    assert len(state_of(directory).kept) > 0
+
+
+def test_a_clock_that_is_behind_that_of_the_run_before_changes_nothing(directory: Directory) -> None:
+    def chief_at(seconds: int, generation: int) -> Fence:
+        chief = Fence(
+            directory,
+            owner="job-a",
+            generation=generation,
+            retention=Retention(2, every_n_hours=1),
+            clock=lambda: seconds,
+        )
+        chief.raise_()
+        return chief
+
+    for step in (1, 2):
+        save(chief_at(1795384000, 1), step)
+    for step in (3, 4):
+        save(chief_at(1795384000 - 36000, 2), step)
+
+    assert steps_in(directory) == [3, 4]
+    assert state_of(directory).timestamps == (1795384000 - 36000,) * 2
