@@ -13,10 +13,12 @@ import psutil
 import pytest
 
 from runner.cluster import TaskType
+from runner.errors import StoreFullError
 from runner.jobs.records import GenerationRecord, generation_name
 from runner.jobs.state import Outcome, OutcomeKind, Section
 from tests.waiting import wait_until
 from workers.messages import REPORT_FD_VARIABLE, Cluster, Report, TrainerTask
+from workers.trainer import _Reporter
 
 TIMEOUT_SECS = 120
 CODE = "c0de" * 16
@@ -146,6 +148,24 @@ def test_it_trains_evaluates_and_tells_its_progress(stack: ExitStack, tmp_path: 
     assert (record.job, record.generation, record.code, record.cluster) == ("job-aaaaaaaa", 3, CODE, {})
     assert f"service {{'code': '{CODE}', 'generation': 3, 'job': 'job-aaaaaaaa'}}" in trainer.log.read_text()
     assert trainer.process.returncode == 0
+
+
+def test_a_save_that_failed_is_in_every_report_until_one_works(tmp_path: Path) -> None:
+    path = tmp_path / "reports"
+    with path.open("w", encoding="utf-8") as pipe:
+        reporter = _Reporter(pipe)
+        reporter.progress(Section.TRAIN, 5)
+        reporter.saved(5)
+        reporter.save_failed(7, StoreFullError("The disk is full."))
+        reporter.progress(Section.TRAIN, 8)
+        reporter.saved(9)
+
+    progress = [Report.model_validate_json(line).progress for line in path.read_text().splitlines()]
+    saves = [p.saves for p in progress if p]
+    error = "the checkpoint of step 7 was not saved: The disk is full."
+    assert saves[0] is None
+    assert [(s.step, s.error) for s in saves if s] == [(5, ""), (5, error), (5, error), (9, "")]
+    assert [p.step for p in progress if p] == [5, 5, 5, 8, 8]
 
 
 def test_it_exports_what_it_trained(stack: ExitStack, tmp_path: Path) -> None:
