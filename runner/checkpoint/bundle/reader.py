@@ -184,6 +184,9 @@ class BundleReader:
                 raise
 
         runs = list(byte_ranges(entries, max_bytes=self._range_bytes))
+        for entry in entries:
+            # In this thread: what another one allocates is not used again, and fresh pages cost as much as the reading.
+            buffers.memory(entry)
         if len(runs) <= 1:
             for run in runs:
                 self._fetch_range(run, buffers)
