@@ -3,6 +3,7 @@
 import logging
 import secrets
 import threading
+import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import CancelledError
@@ -161,11 +162,11 @@ class CheckpointWriter:
             )
 
     def _save(self, source: Source, step: int, graph: bytes | None) -> None:
+        outcome = self._outcome(source, step, graph)
         try:
-            outcome = self._outcome(source, step, graph)
             self._tell(outcome)
-            self._outcomes.append(outcome)
         finally:
+            self._outcomes.append(outcome)
             self._is_idle.set()
 
     def _outcome(self, source: Source, step: int, graph: bytes | None) -> SaveOutcome:
@@ -317,6 +318,7 @@ def _share(tasks: Iterable[T], do: Callable[[T], None], *, threads: int) -> None
         except StopIteration:
             pass
         except BaseException as error:  # noqa: BLE001 - raised in the thread that waits
+            _let_go(error)
             errors.append(error)
 
     others = [
@@ -330,6 +332,14 @@ def _share(tasks: Iterable[T], do: Callable[[T], None], *, threads: int) -> None
         thread.join()
     if errors:
         raise errors[0]
+
+
+def _let_go(error: BaseException) -> None:
+    """Frees what the functions had in hand that an error has ended: its traceback would keep tensors in memory."""
+    each: BaseException | None = error
+    while each is not None:
+        traceback.clear_frames(each.__traceback__)
+        each = each.__context__
 
 
 def _nonce_field(nonce: bytes) -> bytes:

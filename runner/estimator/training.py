@@ -216,7 +216,9 @@ class Training:
                 )
             if loaded is None and replicas.count > 1:
                 session = create_session(scaffold, config=config)
+                self._stack.callback(session.close)
                 self._open(events)
+                self._stack.callback(checkpointing.close)  # an interrupt may leave a save in flight
                 prefix = checkpointing.save_start(session)
         restored_step = replicas.agree_on_restore(prefix, checkpoints.wanted)
         if session is not None:

@@ -1,9 +1,11 @@
 """CheckpointWriter, on a local disk and on a store without locks."""
 
+import gc
 import resource
 import threading
 import uuid
-from collections.abc import Iterator
+import weakref
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,10 +15,13 @@ import tensorflow as tf
 
 from runner.checkpoint.fence import Fence
 from runner.checkpoint.writer import CheckpointWriter, SaveListener, SaveOutcome
-from runner.errors import ModelDirInUseError, StaleGenerationError, StorageError
-from runner.storage.directory import Directory
+from runner.errors import ModelDirInUseError, StaleGenerationError, StorageError, StoreUnavailableError
+from runner.storage.directory import Condition, Directory, Upload
+from runner.storage.memory_directory import MemoryDirectory
+from runner.storage.memory_upload import MemoryUpload
 from runner.storage.urls import open_directory
 from tests.checkpoint.sources import ArraySource
+from tests.waiting import wait_until
 
 VALUES = {
     "kernel": np.random.default_rng(1).normal(size=(300, 700)).astype(np.float32),
@@ -64,6 +69,15 @@ def largest_file(size_bytes: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    """What is left in a cycle of references stays, as it does for long in a training."""
+    gc.collect()
+    gc.disable()
+    yield
+    gc.enable()
 
 
 class Told(SaveListener):
@@ -173,6 +187,51 @@ def test_a_save_that_the_disk_does_not_take_fails_and_the_next_one_does_not(tmp_
     assert source.is_released.is_set()
     assert next_one == SaveOutcome(3)
     assert [entry.name for entry in directory.list() if entry.name.startswith("model.ckpt-2")] == []
+
+
+@pytest.mark.usefixtures("no_collection")
+def test_a_save_that_failed_holds_nothing_of_the_state() -> None:
+    both_have_a_part = threading.Barrier(2)
+
+    class Refused(MemoryUpload):
+        def put(self, index: int, pieces: Sequence[memoryview]) -> None:
+            both_have_a_part.wait(60)
+            raise StoreUnavailableError(f"part {index} of {len(pieces)} pieces")
+
+    class Refusing(MemoryDirectory):
+        def upload(self, name: str, size_bytes: int, *, only: Condition | None = None) -> Upload:  # noqa: ARG002
+            return Refused(name, size_bytes, publish=str)
+
+    class Forgetting(ArraySource):
+        def release(self) -> None:
+            super().release()
+            self._values.clear()
+
+    value = np.zeros(16 << 20, np.uint8)
+    writer, is_alive = open_writer(Refusing(f"memory://{uuid.uuid4().hex}")), weakref.ref(value)
+    source = Forgetting({"weight": value})
+    del value
+
+    outcome = save(writer, source, 1)
+
+    assert isinstance(outcome.error, StoreUnavailableError)
+    assert is_alive() is None
+
+
+def test_what_became_of_a_save_is_known_even_if_a_listener_fails(
+    directory: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Failing(SaveListener):
+        def on_saved(self, step: int) -> None:
+            raise RuntimeError(f"told of {step}")
+
+    raised: list[str] = []
+    monkeypatch.setattr(threading, "excepthook", lambda args: raised.append(str(args.exc_value)))
+
+    outcome = save(open_writer(directory, Failing()), ArraySource(VALUES), 1)
+
+    assert outcome == SaveOutcome(1)
+    assert wait_until(lambda: raised) == ["told of 1"]
 
 
 @pytest.mark.parametrize(

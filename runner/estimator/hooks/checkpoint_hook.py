@@ -164,6 +164,8 @@ class CheckpointHook(FetchingStepHook):
 
     def close(self) -> None:
         """Ends all saves, before the session is closed: if something failed the one in flight has some time."""
+        if self._saves.is_saving:
+            _logger.info("Waiting for up to %g s until the last checkpoint is in %s.", _END_SECS, self._saves.basename)
         self._saves.finish(within_secs=_END_SECS)
         for outcome in self._saves.outcomes():
             self._note(outcome)
