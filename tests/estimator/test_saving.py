@@ -3,6 +3,7 @@
 import logging
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,12 @@ import tensorflow as tf
 from runner import estimator as tfe
 from runner.checkpoint.fence import Fence
 from runner.checkpoint.saving import Saves
-from runner.checkpoint.writer import SaveListener
-from runner.errors import ModelDirInUseError, StorageError
+from runner.checkpoint.writer import SaveListener, SaveOutcome
+from runner.errors import ModelDirInUseError, StorageError, StoreUnavailableError
+from runner.estimator.events import EventFile
+from runner.estimator.hooks.checkpoint_hook import CheckpointHook, FirstSave
+from runner.estimator.schedule import Schedule
+from runner.storage.retry import Retry
 from runner.storage.urls import open_directory
 from tests.checkpoint.test_writer import largest_file
 from tests.waiting import wait_until
@@ -233,6 +238,66 @@ def test_the_last_save_has_to_succeed(tmp_path: Path) -> None:
         limit.__exit__(None, None, None)
 
     assert tf.train.latest_checkpoint(str(tmp_path)) == str(tmp_path / "model.ckpt-1")
+
+
+def test_the_last_save_is_tried_again_while_the_store_does_not_answer(tmp_path: Path) -> None:
+    class Unreachable(Saves):
+        """Hears nothing of its first saves, until somebody has waited twice."""
+
+        pauses: tuple[float, ...] = ()
+
+        def outcomes(self) -> list[SaveOutcome]:
+            found = super().outcomes()
+            lost = StoreUnavailableError("no answer")
+            return [replace(each, error=lost) if len(self.pauses) < 2 else each for each in found]
+
+    def pause(secs: float) -> None:
+        saves.pauses += (secs,)
+
+    with tf.Graph().as_default(), v1.Session() as session, EventFile(str(tmp_path)) as events:
+        step = v1.train.create_global_step()
+        saves = Unreachable(str(tmp_path), v1.train.Saver())
+        hook = CheckpointHook(
+            step,
+            saves=saves,
+            schedule=Schedule(),
+            first=FirstSave.NONE,
+            listeners=(),
+            events=events,
+            graph_path=None,
+            last_save=Retry(budget_secs=60, first_secs=5, longest_secs=30, sleep=pause, draw=max),
+        )
+        session.run(step.initializer)
+        saves.claim()
+
+        hook.end(session)
+
+    assert saves.pauses == (5.0, 10.0)
+    assert tf.train.latest_checkpoint(str(tmp_path)) == str(tmp_path / "model.ckpt-0")
+
+
+def test_a_step_that_does_not_advance_is_saved_once_and_a_warning_says_so(
+    tmp_path: Path, warnings_of: list[str]
+) -> None:
+    def stuck(features: Any, labels: Any, mode: str) -> tfe.EstimatorSpec:
+        weight = v1.get_variable("weight", [WEIGHTS], initializer=v1.zeros_initializer())
+        counted = v1.assign_add(weight, tf.ones([WEIGHTS]))
+        return tfe.EstimatorSpec(mode, loss=tf.reduce_mean(labels), train_op=counted.op)
+
+    class Ending(Watching):
+        def after_step(self, run_context: Any, step: int) -> None:
+            wait_until(lambda: self.saved)
+            if step == 5:
+                run_context.request_stop()
+
+    ending = Ending()
+    often: Any = 1e-6
+
+    tfe.Estimator(stuck, str(tmp_path), tfe.RunConfig(save_checkpoints_secs=often)).train(input_fn, hooks=[ending])
+
+    assert ending.saved == [0]
+    assert weights(tmp_path) == {0: {1.0}}
+    assert [warning for warning in warnings_of if "Step 0 is saved already" in warning]
 
 
 def test_a_training_whose_model_dir_is_taken_over_ends(tmp_path: Path) -> None:

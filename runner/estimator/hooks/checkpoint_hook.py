@@ -2,8 +2,7 @@
 
 import logging
 import math
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from enum import Enum
 from typing import Any
 
@@ -11,20 +10,18 @@ import tensorflow as tf
 
 from runner.checkpoint.saving import Saves
 from runner.checkpoint.writer import SaveOutcome
-from runner.errors import StoreUnavailableError
 from runner.estimator.events import EventFile, write_graph_text
 from runner.estimator.hooks.step_hook import FetchingStepHook
 from runner.estimator.schedule import Schedule
+from runner.storage.retry import Retry
 
 __all__ = ["CheckpointHook", "FirstSave"]
 
 _v1 = tf.compat.v1
 _logger = logging.getLogger("tensorflow")
 
-_LAST_SAVE_SECS = 300.0
+_LAST_SAVE = Retry(budget_secs=300.0, first_secs=5.0, longest_secs=30.0)
 """How long the last save is tried again while the store does not answer, beside what the store itself tries."""
-
-_RETRY_SECS = 5.0
 
 _END_SECS = 60.0
 """How long the save in flight may go on when something else than its own end ends the training."""
@@ -54,8 +51,7 @@ class CheckpointHook(FetchingStepHook):
         listeners: tf.compat.v1.train.CheckpointSaverListener, told of every save.
         events: Gets the graph and a CHECKPOINT entry for every save.
         graph_path: Where `graph.pbtxt` goes; None writes none.
-        clock: Monotonic seconds.
-        last_save_secs: How long the last save is tried again while the store does not answer.
+        last_save: How long the last save is tried again while the store does not answer.
     """
 
     def __init__(
@@ -68,8 +64,7 @@ class CheckpointHook(FetchingStepHook):
         listeners: Sequence[Any],
         events: EventFile,
         graph_path: str | None,
-        clock: Callable[[], float] = time.monotonic,
-        last_save_secs: float = _LAST_SAVE_SECS,
+        last_save: Retry = _LAST_SAVE,
     ) -> None:
         super().__init__(step)
         self._saves = saves
@@ -79,8 +74,7 @@ class CheckpointHook(FetchingStepHook):
         self._listeners = listeners
         self._events = events
         self._graph_path = graph_path
-        self._clock = clock
-        self._last_save_secs = last_save_secs
+        self._last_save = last_save
         self._saved_step: int | None = None
 
     def begin(self) -> None:
@@ -111,7 +105,14 @@ class CheckpointHook(FetchingStepHook):
         is_due = not self._is_held_up and self._schedule.is_due(step)
         if is_due:
             self._schedule.mark(step)
-        if (is_due or self._save_next) and self.save(run_context.session, step):
+        is_due = is_due or self._save_next
+        if is_due and step == self._saved_step:
+            _logger.warning(
+                "Step %d is saved already, and a checkpoint is not replaced: what was trained since is in none. Let "
+                "every update of the weights increase the global_step.",
+                step,
+            )
+        elif is_due and self.save(run_context.session, step):
             run_context.request_stop()
         self._save_next = False
 
@@ -127,7 +128,8 @@ class CheckpointHook(FetchingStepHook):
 
     def save(self, session: Any, step: int) -> bool:
         """Saves; with listeners, waits for it, and returns whether one of them asks for the end of the training."""
-        self._begin(session, step)
+        self._announce(session, step)
+        self._saves.begin(session, step)
         if not self._listeners:
             return False
         self._saves.wait()
@@ -140,27 +142,17 @@ class CheckpointHook(FetchingStepHook):
         Raises:
             StorageError: The model_dir has not taken it.
         """
-        give_up_at = self._clock() + self._last_save_secs
-        self._begin(session, step)
-        while (error := self._error_of(step)) is not None:
-            if not isinstance(error, StoreUnavailableError) or self._clock() >= give_up_at:
-                raise error
-            _logger.warning(
-                "The checkpoint of step %d could not be saved into %s, which is tried again: %s",
-                step,
-                self._saves.basename,
-                error,
-            )
-            time.sleep(_RETRY_SECS)
-            self._saves.begin(session, step)
+        self._announce(session, step)
+        self._last_save.call(lambda: self._save_once(session, step), f"save step {step} into {self._saves.basename}")
         self._tell_of_saved(session, step)
 
-    def _error_of(self, step: int) -> BaseException | None:
-        """Waits for the save of that step, and returns why it failed; None if it has not."""
+    def _save_once(self, session: Any, step: int) -> None:
+        self._saves.begin(session, step)
         self._saves.wait()
-        outcomes = {outcome.step: outcome for outcome in self._saves.outcomes()}
-        self._note(outcomes[step])
-        return outcomes[step].error
+        for outcome in self._saves.outcomes():
+            self._note(outcome)
+            if outcome.error is not None:
+                raise outcome.error
 
     def close(self) -> None:
         """Ends all saves, before the session is closed: if something failed the one in flight has some time."""
@@ -177,7 +169,8 @@ class CheckpointHook(FetchingStepHook):
                     outcome.error,
                 )
 
-    def _begin(self, session: Any, step: int) -> None:
+    def _announce(self, session: Any, step: int) -> None:
+        """Tells of a save that is about to begin, once there is none in flight any more."""
         self._saves.wait()
         self._take_news()
         if self._listeners:
@@ -185,7 +178,6 @@ class CheckpointHook(FetchingStepHook):
         for listener in self._listeners:
             listener.before_save(session, step)
         _logger.info("Saving checkpoints for %d into %s.", step, self._saves.basename)
-        self._saves.begin(session, step)
 
     def _take_news(self) -> None:
         """Notes what became of saves, and raises the errors after which no later one can do better."""
