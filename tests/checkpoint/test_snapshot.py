@@ -13,6 +13,7 @@ from runner.checkpoint.bundle.dtypes import STRING, numpy_dtype
 from runner.checkpoint.bundle.strings import decode_strings
 from runner.checkpoint.saver import as_saver
 from runner.checkpoint.snapshot import Snapshot, Snapshots
+from runner.estimator.fused_steps import FusedSteps
 
 v1 = tf.compat.v1
 
@@ -120,6 +121,42 @@ def test_a_snapshot_keeps_the_values_of_its_step_while_the_training_goes_on(open
         assert_equal(found[0], expected)
         assert_equal(read(snapshot), expected)
         assert values_of(session, v1.global_variables())["global_step"] > expected["global_step"]
+        snapshot.release()
+
+
+def test_a_snapshot_keeps_the_values_of_its_step_while_many_run_in_one_call(open_session: OpenSession) -> None:
+    shape = [20_000, 4]
+    step = v1.train.create_global_step()
+    dense, sparse, part = (
+        v1.get_variable(name, shape, initializer=v1.zeros_initializer()) for name in ("dense", "sparse", "part")
+    )
+    rows = tf.IndexedSlices(-tf.ones(shape), tf.range(shape[0]), dense_shape=shape)
+    with tf.control_dependencies(
+        [
+            v1.train.GradientDescentOptimizer(1.0).apply_gradients([(-tf.ones(shape), dense), (rows, sparse)]),
+            part[:].assign(tf.fill(shape, tf.cast(step + 1, tf.float32))),
+        ]
+    ):
+        reached = v1.assign_add(step, 1)
+    saver = v1.train.Saver()
+    session = open_session()
+    snapshots = Snapshots(saver, session)
+    fused = FusedSteps(session, train_op=reached, loss=tf.constant(0.5), step=tf.identity(reached))
+    now = 0
+
+    for _ in range(8):
+        snapshot = snapshots.take(now)
+        found: list[dict[str, Any]] = []
+        reader = threading.Thread(target=lambda taken=snapshot, result=found: result.append(read(taken)))
+        reader.start()
+        before, now = now, fused.run(now, stride=1, due=now + 101, max_runs=100).step
+        reader.join()
+
+        assert now == before + 100
+        for values in (*found, read(snapshot)):
+            assert {name: np.unique(value).tolist() for name, value in values.items()} == {
+                name: [before] for name in ("dense", "global_step", "part", "sparse")
+            }
         snapshot.release()
 
 
