@@ -4,6 +4,7 @@ import logging
 import time
 from collections.abc import Callable
 
+from runner.errors import StoreUnavailableError
 from runner.estimator.estimator import Estimator
 from runner.estimator.evaluator import EvalResult, EvalStatus, Evaluator
 from runner.estimator.train_spec import EvalSpec, TrainSpec
@@ -50,10 +51,17 @@ class ContinuousEvaluation:
             self._sleep(self._start_delay_secs)
         while True:
             start = self._clock()
-            result = self._evaluator.evaluate_and_export()
+            result = self._evaluate()
             if result.metrics is not None and self._is_last(int(result.metrics["global_step"])):
                 return
             self._pause(result, elapsed_secs=self._clock() - start)
+
+    def _evaluate(self) -> EvalResult:
+        try:
+            return self._evaluator.evaluate_and_export()
+        except StoreUnavailableError as error:  # the training, too, goes on, and waits for its store
+            _logger.warning("This look for a checkpoint was in vain, and the evaluator goes on: %s", error)
+            return EvalResult(EvalStatus.NO_NEW_CHECKPOINT)
 
     def _is_last(self, step: int) -> bool:
         if self._max_steps is None or step < self._max_steps:

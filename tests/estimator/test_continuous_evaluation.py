@@ -9,6 +9,7 @@ import pytest
 import tensorflow as tf
 
 from runner import estimator as tfe
+from runner.errors import StoreUnavailableError
 from runner.estimator.continuous_evaluation import ContinuousEvaluation
 from tests.estimator.data import linear_input_fn, linear_model_fn
 from tests.estimator.exporting import RecordingExporter
@@ -139,3 +140,23 @@ def test_an_evaluator_that_fails_says_why(follow: Callable[..., Training]) -> No
 
     with pytest.raises(ValueError, match="by the exporter"):
         follow(eval_spec(Failing("latest"), start_delay_secs=0, throttle_secs=1), until=[2])
+
+
+def test_an_evaluator_outlasts_an_outage_of_the_store(
+    follow: Callable[..., Training], info_log: pytest.LogCaptureFixture
+) -> None:
+    class Unreachable(RecordingExporter):
+        """Writes to a store that does not answer at first."""
+
+        def export(self, **arguments: Any) -> bytes:
+            path = super().export(**arguments)
+            if len(self.calls) == 1:
+                raise StoreUnavailableError("s3://models does not answer.")
+            return path
+
+    exporter = Unreachable("latest")
+
+    follow(eval_spec(exporter, start_delay_secs=0, throttle_secs=10), until=[6, None])
+
+    assert [call["step"] for call in exporter.calls] == [6, 6]
+    assert lines(info_log, "This look for a checkpoint was in vain, and the evaluator goes on: s3://models")

@@ -58,6 +58,16 @@ def test_a_worker_does_not_look_again_before_its_time(tmp_path: Path) -> None:
     assert stops(hook, 2)
 
 
+def test_a_worker_that_cannot_read_the_model_dir_looks_again(tmp_path: Path) -> None:
+    (tmp_path / "checkpoint").mkdir()
+    hook = _StopAtCheckpointStepHook(str(tmp_path), 2, wait_secs=0)
+
+    assert not stops(hook, 2)
+    (tmp_path / "checkpoint").rmdir()
+    linear(tmp_path).train(linear_input_fn, steps=2)
+    assert stops(hook, 2)
+
+
 def test_there_must_be_a_last_step(tmp_path: Path) -> None:
     last_step: Any = None
 

@@ -1,5 +1,6 @@
 """A hook that ends a training at a step that is known to be saved."""
 
+import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 import tensorflow as tf
 
 from runner.checkpoint.listing import CheckpointFollower, step_of
+from runner.errors import StorageError
 from runner.estimator.estimator import Estimator
 from runner.estimator.hooks.progress_hook import published_step
 from runner.estimator.hooks.step_hook import StepHook
@@ -14,6 +16,7 @@ from runner.estimator.hooks.step_hook import StepHook
 __all__ = ["make_stop_at_checkpoint_step_hook"]
 
 _v1 = tf.compat.v1
+_logger = logging.getLogger("tensorflow")
 
 
 def make_stop_at_checkpoint_step_hook(
@@ -66,5 +69,12 @@ class _StopAtCheckpointStepHook(StepHook):
         if self._looked_at is not None and now < self._looked_at + self._wait_secs:
             return
         self._looked_at = now
-        if (step_of(self._follower.poll() or "") or 0) >= self._last_step:
+        if self._saved_step() >= self._last_step:
             run_context.request_stop()
+
+    def _saved_step(self) -> int:
+        try:
+            return step_of(self._follower.poll() or "") or 0
+        except StorageError as error:  # an outage ends no training
+            _logger.warning("The step that is saved cannot be read, which is tried again: %s", error)
+            return 0
