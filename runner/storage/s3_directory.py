@@ -30,6 +30,7 @@ _logger = logging.getLogger(__name__)
 # What is not, or not yet, part of a checkpoint is kept apart, where it is found without a listing of everything.
 _STAGING = ".runner/uploads"
 _NOT_MODIFIED = 304
+_PROXIES = ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY", "NO_PROXY")
 
 
 class S3Directory(Directory):
@@ -197,4 +198,5 @@ def _shared_bucket(
 
 def _place() -> tuple[object, ...]:
     """What tells two clients apart that were made alike: connections do not survive a fork."""
-    return os.getpid(), *sorted(item for item in os.environ.items() if item[0].startswith("AWS_"))
+    variables = ((name, value) for name, value in os.environ.items() if name.upper().startswith(("AWS_", *_PROXIES)))
+    return os.getpid(), *sorted(variables)
