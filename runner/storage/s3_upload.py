@@ -141,11 +141,15 @@ class MultipartUpload(_S3Upload):
         if self._has_ended:
             return
         self._has_ended = True
+        self._try_once("abort_multipart_upload", Key=self._target, UploadId=self._upload_id)
+        if self._staged_key is not None:
+            # If it is there, the parts have been put together, and there was no upload to abort any more.
+            self._try_once("delete_object", Key=self._staged_key)
+
+    def _try_once(self, method: str, **parameters: object) -> None:
+        # Who aborts has an error to report, and is not to wait for a store that is down.
         try:
-            # Once: who aborts has an error to report, and is not to wait for a store that is down.
-            self._bucket.calls.call("abort_multipart_upload", Key=self._target, UploadId=self._upload_id)
-            if self._staged_key is not None:
-                self._bucket.calls.call("delete_object", Key=self._staged_key)
+            self._bucket.calls.call(method, **parameters)
         except Exception as error:  # noqa: BLE001 - whatever the client raises: it is logged, and nothing depends on it
             _logger.info("The upload to %s could not be aborted: %s", self._bucket.url_of(self._key), error)
 

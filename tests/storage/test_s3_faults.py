@@ -209,6 +209,7 @@ def test_of_many_who_upload_a_large_object_one_does(s3_url: str) -> None:
         assert (data.tag, data.data[:2]) == (tag, bytes([attempt, tags.index(tag)]))
         only = IfUnchanged(tag)
     assert names_in(directory) == ["data"]
+    assert directory.abort_uploads(older_than=timedelta(minutes=-1)) == 0  # those that were refused left nothing
 
 
 def test_a_server_that_is_frozen_or_killed_in_the_middle_of_an_upload_gets_it_all(
