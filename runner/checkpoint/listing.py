@@ -22,7 +22,7 @@ from runner.checkpoint.inventory import (
 from runner.checkpoint.state import STATE_FILE, CheckpointState, parse_state
 from runner.checkpoint.transitions import named_in, own_basename
 from runner.errors import CheckpointNotFoundError, ObjectNotFoundError
-from runner.storage.directory import Directory
+from runner.storage.directory import Directory, Stored
 from runner.storage.retry import Retry
 from runner.storage.urls import is_local, open_directory, resolve_model_dir, split_prefix
 
@@ -146,32 +146,28 @@ class CheckpointFollower:
 
     def poll(self) -> str | None:
         """The prefix of the checkpoint to restore from now; see `latest_checkpoint`."""
-        while (state := self._read_if_changed()) is not None:
+        tag = self._tag
+        while (stored := self._read_if_changed(tag)) is not None:
+            tag, state = stored.tag, parse_state(stored.data)
             if state.latest is None and state.claim is None:
                 self._tag, self._prefix = None, self._newest()
                 break
             prefix = None if state.latest is None else _prefix(self._model_dir, state.latest)
             if prefix is None or self._is_whole(state.latest or ""):
-                self._prefix = prefix
+                # Not before: after an error the next poll has to look again.
+                self._tag, self._prefix = tag, prefix
                 break
             # The chief publishes a checkpoint before retention deletes the one before: then the file has changed.
             if _read_state(self._directory).latest == state.latest:
-                self._tag = None
                 raise self._incomplete(prefix)
         return self._prefix
 
-    def _read_if_changed(self) -> CheckpointState | None:
+    def _read_if_changed(self, tag: str | None) -> Stored | None:
+        """The file, empty if there is none; None if it still has that tag."""
         try:
-            if self._tag is None:
-                stored = self._directory.read(STATE_FILE)
-            elif (changed := self._directory.read_if_changed(STATE_FILE, self._tag)) is not None:
-                stored = changed
-            else:
-                return None
+            return self._directory.read_if_changed(STATE_FILE, tag) if tag else self._directory.read(STATE_FILE)
         except ObjectNotFoundError:
-            return CheckpointState(None)
-        self._tag = stored.tag
-        return parse_state(stored.data)
+            return Stored(b"", "")
 
     def _is_whole(self, path: str) -> bool:
         name = own_basename(self._directory.url, path)

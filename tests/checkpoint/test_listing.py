@@ -10,7 +10,7 @@ from runner.checkpoint.evaluations import record_evaluation
 from runner.checkpoint.fence import Fence
 from runner.checkpoint.listing import CheckpointFollower, latest_checkpoint, list_checkpoints, survey_checkpoints
 from runner.checkpoint.retention import Retention
-from runner.errors import CheckpointNotFoundError
+from runner.errors import CheckpointNotFoundError, StorageError
 from runner.storage.directory import Directory
 from runner.storage.urls import open_directory
 from tests.checkpoint.writers import save, write_objects
@@ -171,6 +171,20 @@ def test_a_follower_sees_what_is_published(directory: Directory) -> None:
     chief.publish("model.ckpt-2")
 
     assert follower.poll() == follower.poll() == f"{directory.url}/model.ckpt-2"
+
+
+def test_a_follower_that_could_not_look_at_a_checkpoint_looks_again(tmp_path: Path) -> None:
+    folder = tmp_path / "elsewhere"
+    folder.symlink_to(folder)  # which cannot be listed
+    publish(tmp_path, f"{folder}/model.ckpt-1")
+    follower = CheckpointFollower(str(tmp_path))
+    with pytest.raises(StorageError, match="list"):
+        follower.poll()
+
+    folder.unlink()
+    write_checkpoint(folder / "model.ckpt-1")
+
+    assert follower.poll() == f"{folder}/model.ckpt-1"
 
 
 def test_a_model_dir_that_is_only_claimed_has_no_checkpoint(directory: Directory) -> None:
