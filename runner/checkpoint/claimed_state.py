@@ -119,8 +119,8 @@ class ClaimedState:
             self._check_older(claim)
             self.previous_owner = claim.owner if claim else None
         if not self._is_given:
-            before = newest_generation(self._directory) if stored is None else claim.generation if claim else 0
-            self.generation = before + 1
+            # Where no claim is left, as in a file that was emptied, the commits tell who wrote here.
+            self.generation = (claim.generation if claim else newest_generation(self._directory)) + 1
         self._tag, self.current = (stored.tag if stored else None), self._look_around(state)
         if stored is None and self.current.latest is None:
             return True

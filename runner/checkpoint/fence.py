@@ -27,11 +27,11 @@ from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 
 from runner.checkpoint.claimed_state import ClaimedState, compare_by_hand
-from runner.checkpoint.commits import Commit, commit_name, read_commit
+from runner.checkpoint.commits import Commit, commit_name, newest_generation, read_commit
 from runner.checkpoint.evaluations import read_evaluations
 from runner.checkpoint.inventory import CheckpointFiles, basename_of, step_of, take_inventory
 from runner.checkpoint.retention import Retention
-from runner.checkpoint.state import STATE_FILE, CheckpointState, Claim, parse_state
+from runner.checkpoint.state import STATE_FILE, CheckpointState, parse_state
 from runner.checkpoint.transitions import published, without
 from runner.errors import (
     CheckpointExistsError,
@@ -43,7 +43,7 @@ from runner.errors import (
 )
 from runner.storage.directory import Condition, Directory, IfAbsent, IfUnchanged, Upload
 
-__all__ = ["Fence", "claim_of"]
+__all__ = ["Fence", "reached_generation"]
 
 _ATTEMPTS = 20
 _ABANDONED_AFTER = timedelta(hours=1)
@@ -375,12 +375,13 @@ class Fence:
                 self._doomed.discard(basename)
 
 
-def claim_of(directory: Directory) -> Claim | None:
-    """Who holds the fence of a model_dir; None if nobody has claimed it.
+def reached_generation(directory: Directory) -> int:
+    """The highest generation that has claimed a model_dir; 0 if none has. That of a new job must be higher.
 
-    A new generation of a job must be higher than this one's; see Fence.
+    Where `checkpoint` has no claim, since it was deleted, emptied, or written by another program, the commits tell.
     """
     try:
-        return parse_state(directory.read_bytes(STATE_FILE)).claim
+        claim = parse_state(directory.read_bytes(STATE_FILE)).claim
     except ObjectNotFoundError:
-        return None
+        claim = None
+    return claim.generation if claim else newest_generation(directory)

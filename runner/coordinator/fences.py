@@ -5,8 +5,8 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 
-from runner.checkpoint.state import STATE_FILE, parse_state
-from runner.errors import ObjectNotFoundError, RunnerError
+from runner.checkpoint.fence import reached_generation
+from runner.errors import RunnerError
 from runner.storage.retry import Retry
 from runner.storage.urls import open_directory
 
@@ -28,12 +28,7 @@ def read_fence(model_dir: str) -> int:
         StorageError: The store did not answer, or not with the `checkpoint` file.
     """
     # The job says what is wrong, and asks again later.
-    directory = open_directory(model_dir, retry=Retry(budget_secs=_RETRY_SECS))
-    try:
-        claim = parse_state(directory.read_bytes(STATE_FILE)).claim
-    except ObjectNotFoundError:
-        return 0
-    return claim.generation if claim else 0
+    return reached_generation(open_directory(model_dir, retry=Retry(budget_secs=_RETRY_SECS)))
 
 
 @dataclass
