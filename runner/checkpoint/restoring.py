@@ -7,7 +7,7 @@ constants of the graph.
 
 import logging
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -207,21 +207,12 @@ class Restorer:
         else:
             rest = []
         values = reader.read_slices([*wanted, *((name, None) for name in rest)])
-        arrays = dict(zip((read.output for read in reads), _own_memory(values[: len(reads)]), strict=True))
+        arrays = dict(zip((read.output for read in reads), values[: len(reads)], strict=True))
         for read in self._operation.reads:
             if read.name in names.initial:
                 # It only has to be there, its memory is never touched: the initializer follows.
                 arrays[read.output] = np.zeros(self._variables[read.name].shape, read.output.dtype.as_numpy_dtype)
         return arrays
-
-
-def _own_memory(arrays: Sequence[np.ndarray]) -> Iterator[np.ndarray]:
-    """The arrays, each of which becomes the memory of a variable: two that shared it would change each other."""
-    seen: set[int] = set()
-    for array in arrays:
-        address = array.ctypes.data
-        yield array.copy() if address in seen else array
-        seen.add(address)
 
 
 def _tell(prefix: str, names: ForeignNames) -> None:
