@@ -104,17 +104,7 @@ class Training:
         hooks = self._hooks(spec, step=step, loss=loss, replicas=replicas)
         checkpointing = None
         if replicas.is_chief:
-            checkpointing = Checkpointing(
-                self.model_dir,
-                self.config,
-                saver,
-                step=step,
-                events=events,
-                brought=[*hooks, *spec.training_chief_hooks],
-                listeners=self.saving_listeners,
-                has_workers=replicas.count > 1,
-            )
-            self._lend_listeners(checkpointing.left_alone)
+            checkpointing = self._checkpointing(spec, saver, events, hooks, step=step, has_workers=replicas.count > 1)
             # As in the original, a step is saved, and may be evaluated, before the user's hooks are told of it.
             chief_hooks = self._chief_hooks(spec, checkpointing, events, step=step)
             hooks = checkpointing.placed([*spec.training_chief_hooks, *chief_hooks, *hooks])
@@ -184,6 +174,22 @@ class Training:
         if self.steps is not None or self.max_steps is not None:
             hooks.append(StopHook(step, steps=self.steps, max_steps=self.max_steps))
         return hooks
+
+    def _checkpointing(
+        self, spec: EstimatorSpec, saver: Any, events: EventFile, hooks: Sequence[Any], *, step: Any, has_workers: bool
+    ) -> Checkpointing:
+        checkpointing = Checkpointing(
+            self.model_dir,
+            self.config,
+            saver,
+            step=step,
+            events=events,
+            brought=[*hooks, *spec.training_chief_hooks],
+            listeners=self.saving_listeners,
+            has_workers=has_workers,
+        )
+        self._lend_listeners(checkpointing.left_alone)
+        return checkpointing
 
     def _chief_hooks(
         self, spec: EstimatorSpec, checkpointing: Checkpointing, events: EventFile, *, step: Any
