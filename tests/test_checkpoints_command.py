@@ -145,6 +145,7 @@ def test_a_store_that_does_not_answer_is_told_from_one_without_checkpoints(
     silent = run(s3.new_url(), "--timeout", "0.1")
 
     assert (empty.exit_code, len(rows(empty))) == (0, 1)
+    assert "There is no checkpoint in s3://" in empty.stderr
     assert silent.exit_code == 3
     assert "http://127.0.0.1:9" in silent.stderr
     assert silent.stdout == ""
@@ -235,7 +236,7 @@ def test_a_damaged_checkpoint_is_not_downloaded(run: Run, directory: Directory, 
     result = run(directory.url, "--download", "5", str(tmp_path / "to" / "copy"))
 
     assert result.exit_code == 1
-    assert "tensor w: its checksum" in result.stderr
+    assert f"{directory.url}/model.ckpt-5.data-00000-of-00001 is damaged: tensor w: its checksum" in result.stderr
     assert list((tmp_path / "to").iterdir()) == []
 
 
@@ -275,7 +276,14 @@ def test_the_command_needs_no_tensorflow(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("secs", "text"),
-    [(-3, "0 s"), (59, "59 s"), (200, "3 min 20 s"), (7500, "2 h 5 min"), (3 * 86400 + 4 * 3600, "3 d 4 h")],
+    [
+        (-3, "0 s"),
+        (59, "59 s"),
+        (179.7, "2 min 59 s"),
+        (200, "3 min 20 s"),
+        (7500, "2 h 5 min"),
+        (3 * 86400 + 4 * 3600, "3 d 4 h"),
+    ],
 )
 def test_a_time_span_is_told_to_two_places(secs: float, text: str) -> None:
     assert time_span(secs) == text

@@ -8,7 +8,13 @@ from pathlib import Path
 from runner.checkpoint.bundle.reader import BundleReader
 from runner.checkpoint.inventory import find_files
 from runner.checkpoint.state import STATE_FILE, CheckpointState
-from runner.errors import CheckpointNotFoundError, ConditionFailedError, ModelDirError, ObjectNotFoundError
+from runner.errors import (
+    CheckpointDamagedError,
+    CheckpointNotFoundError,
+    ConditionFailedError,
+    ModelDirError,
+    ObjectNotFoundError,
+)
 from runner.storage.directory import Directory
 from runner.storage.failures import translated
 from runner.storage.local_directory import LocalDirectory
@@ -66,5 +72,9 @@ def _fill(staged: Path, directory: Directory, basename: str) -> None:
             f"{directory.url}/{basename} was deleted or replaced while it was downloaded. Download the newest one."
         ) from error
     copy = LocalDirectory(str(staged), durable=False)
-    BundleReader(copy, basename).verify()
+    try:
+        BundleReader(copy, basename).verify()
+    except CheckpointDamagedError as error:
+        # The copy goes away, and is what the store has.
+        raise CheckpointDamagedError(str(error).replace(copy.url, directory.url)) from error
     copy.write_bytes(STATE_FILE, CheckpointState(basename, (basename,)).encode())

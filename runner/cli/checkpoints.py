@@ -85,6 +85,8 @@ def checkpoints_command(
         print_json([_as_json(info, damages) for info in infos])
     else:
         _print(infos, damages, metric=metric, now=utc_now())
+        if not infos:
+            click.echo(f"There is no checkpoint in {model_dir}.", err=True)
     # What was never published may well be incomplete, and harms nobody.
     if published := [damages[info.prefix] for info in infos if info.prefix in damages and info.state != "orphan"]:
         raise CheckpointDamagedError("\n".join(published))

@@ -59,14 +59,14 @@ def to_the_second(time: str | None) -> str:
 
 def time_span(secs: float) -> str:
     """A time span to two places, for people: "40 s", "3 min 20 s", "2 h 5 min", "3 d 4 h"."""
-    secs = max(0.0, secs)  # clocks of two machines differ
+    secs = int(max(0.0, secs))  # clocks of two machines differ; rounded, it would be "2 min 60 s"
     if secs < _MINUTE:
-        return f"{secs:.0f} s"
+        return f"{secs} s"
     if secs < _HOUR:
-        return f"{secs // _MINUTE:.0f} min {secs % _MINUTE:.0f} s"
+        return f"{secs // _MINUTE} min {secs % _MINUTE} s"
     if secs < _DAY:
-        return f"{secs // _HOUR:.0f} h {secs % _HOUR // _MINUTE:.0f} min"
-    return f"{secs // _DAY:.0f} d {secs % _DAY // _HOUR:.0f} h"
+        return f"{secs // _HOUR} h {secs % _HOUR // _MINUTE} min"
+    return f"{secs // _DAY} d {secs % _DAY // _HOUR} h"
 
 
 def size_text(size_bytes: int) -> str:

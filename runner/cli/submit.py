@@ -52,7 +52,11 @@ def _json_pairs(context: click.Context, parameter: click.Parameter, values: tupl
 
 @click.command("submit")
 @click.argument("entry")
-@click.option("--model-dir", required=True, help="Where the checkpoints go, on a disk that all workers share.")
+@click.option(
+    "--model-dir",
+    required=True,
+    help="Where the checkpoints go: a directory that all workers share, or a URL such as s3://bucket/models/iris.",
+)
 @click.option("--workers", type=click.IntRange(min=0), default=0, show_default=True, help="Tasks beside the chief.")
 @click.option("--params", metavar="JSON|@FILE", callback=_params, help="Passed to the entry.")
 @click.option("--param", metavar="KEY=JSON", multiple=True, callback=_json_pairs, help="One of them; may be repeated.")

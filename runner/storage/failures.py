@@ -1,7 +1,7 @@
 """One table from what operating systems and vendors call an error to ours."""
 
 import errno
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from runner.errors import (
@@ -121,11 +121,12 @@ _ADVICE: dict[type[StorageError], str] = {
 
 
 @contextmanager
-def translated(action: str) -> Iterator[None]:
+def translated(action: str, *, advise: Callable[[Exception], str | None] | None = None) -> Iterator[None]:
     """Raises our error for each that the operating system or a store's client raises.
 
     Args:
         action: What was to be done and with what, for the message: "write /data/iris/checkpoint".
+        advise: What is to be done about an error, if the store knows better than what is said of all stores.
     """
     try:
         yield
@@ -133,17 +134,20 @@ def translated(action: str) -> Iterator[None]:
         raise
     except Exception as error:
         # What the table does not know is no failure of a store but a mistake in a program, and stays what it is.
-        if (ours := translation(error, action)) is None:
+        if (ours := translation(error, action, advise=advise)) is None:
             raise
         raise ours from error
 
 
-def translation(error: Exception, action: str) -> StorageError | None:
+def translation(
+    error: Exception, action: str, *, advise: Callable[[Exception], str | None] | None = None
+) -> StorageError | None:
     """Our error for one of the operating system's or of a store's client; None if it is none of theirs.
 
     Args:
         error: What was raised.
         action: What was to be done and with what: "write /data/iris/checkpoint".
+        advise: What is to be done about an error, if the store knows better than what is said of all stores.
     """
     # A client's error has the vendor's as its cause, which tells more: s3fs makes a missing bucket a missing file.
     kind = next((kind for each in _chain(error) if (kind := _kind_of_reply(each))), None) or _kind(error)
@@ -151,7 +155,7 @@ def translation(error: Exception, action: str) -> StorageError | None:
         return None
     reason = (error.strerror if isinstance(error, OSError) else None) or str(error) or type(error).__name__
     message = f"Cannot {action}: {reason.rstrip('.')}."
-    if advice := _ADVICE.get(kind):
+    if advice := (advise(error) if advise else None) or _ADVICE.get(kind):
         message = f"{message} {advice}"
     return kind(message)
 

@@ -49,7 +49,8 @@ class FsspecDirectory(Directory):
     def __init__(self, url: str, *, retry: Retry | None = None) -> None:
         self.url = url
         self._retry = retry or Retry()
-        self._fs, root = url_to_fs(url, use_listings_cache=False)
+        with translated(f"open {url}"):  # some clients connect at once
+            self._fs, root = url_to_fs(url, use_listings_cache=False)
         self._root = root.rstrip("/")
         # The general one copies and deletes, after which a reader may see half an object.
         self._renames = type(self._fs).mv is not AbstractFileSystem.mv

@@ -9,6 +9,7 @@ from runner.errors import ConditionFailedError, ObjectNotFoundError
 from runner.storage.directory import Condition
 from runner.storage.failures import translated
 from runner.storage.retry import Retry
+from runner.storage.s3_advice import advice_on
 from runner.storage.s3_calls import S3Calls
 from runner.storage.s3_conditions import as_parameters
 from runner.storage.s3_requests import Part, S3Requests, Transfers, etag_in
@@ -53,10 +54,14 @@ class S3Bucket:
         """
 
         def translated_attempt() -> T:
-            with translated(what):
+            with translated(what, advise=self.advice_on):
                 return attempt()
 
         return self._retry.call(translated_attempt, what)
+
+    def advice_on(self, error: BaseException) -> str | None:
+        """What is to be done about an error, which `run` says with it; None if nothing that is particular to S3."""
+        return advice_on(error, bucket=self.name, endpoint=lambda: self.calls.endpoint_url)
 
     def call(self, what: str, method: str, **parameters: object) -> dict[str, Any]:
         """Calls a method of the API; see `run`."""

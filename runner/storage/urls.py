@@ -1,6 +1,7 @@
 """What names a model_dir, an object in it, and a checkpoint: local paths and URLs."""
 
 import os
+import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,6 +16,7 @@ _LOCAL = ("file", "local")
 _S3 = ("s3", "s3a")
 _PATTERN = "*?[\\"
 _SEPARATOR = "://"
+_SQUEEZED_URL = re.compile(r"([a-z][a-z0-9+]+):/(.+)")
 
 
 def resolve_model_dir(model_dir: str | os.PathLike[str], *, base: Path | None = None) -> str:
@@ -32,6 +34,11 @@ def resolve_model_dir(model_dir: str | os.PathLike[str], *, base: Path | None = 
     if not isinstance(text, str) or not text.strip() or "\0" in text:
         raise ModelDirError(f"model_dir={model_dir!r}: expected a path such as /data/models/iris.")
     if _SEPARATOR not in text:
+        if found := _SQUEEZED_URL.match(text):
+            raise ModelDirError(
+                f"model_dir={text!r}: a URL has two slashes, of which pathlib.Path leaves one: expected "
+                f"{found[1]}{_SEPARATOR}{found[2]} as text. A local path of that name is ./{text}"
+            )
         return _without_pattern(os.path.abspath((base or Path.cwd()) / Path(text).expanduser()))
     protocol, path = text.split(_SEPARATOR, 1)
     if protocol not in _LOCAL:
@@ -144,7 +151,7 @@ def _check_protocol(protocol: str, given: str, error: type[RunnerError]) -> None
         ) from unknown
     except ImportError as missing:
         raise error(
-            f"{given}: the package for {protocol}{_SEPARATOR} is not installed here: {missing} "
+            f"{given}: the package for {protocol}{_SEPARATOR} is not installed here: {str(missing).rstrip('.')}. "
             "Every machine with a client or a worker needs it."
         ) from missing
 

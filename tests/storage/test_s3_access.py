@@ -41,6 +41,7 @@ def test_a_missing_bucket_is_no_empty_directory() -> None:
         with pytest.raises(StorageError) as caught:
             call()
         assert not isinstance(caught.value, FileNotFoundError)
+        assert "aws s3 mb s3://no-such-bucket" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -59,7 +60,9 @@ def test_wrong_credentials_are_told_from_each_other(
     message = checked(s3.new_url())
 
     assert advice in message
-    assert "AWS_SECRET_ACCESS_KEY" in message
+    assert message.count("AWS_SECRET_ACCESS_KEY") == 1
+    with pytest.raises(StoreAccessError, match=advice):
+        S3Directory(s3.new_url()).read("checkpoint")
 
 
 def test_missing_credentials_are_named(s3: SeaweedFS, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from runner.errors import ModelDirError
+from runner.errors import ModelDirError, StoreUnavailableError
 from runner.storage.urls import is_local, join, open_directory, real_path, resolve_model_dir, split_prefix
 
 
@@ -28,6 +28,13 @@ def test_a_file_url_is_a_plain_path() -> None:
 def test_what_is_not_a_place_is_refused(model_dir: str) -> None:
     with pytest.raises(ModelDirError, match="/data/models/iris"):
         resolve_model_dir(model_dir)
+
+
+@pytest.mark.parametrize("model_dir", ["s3:/bucket/iris", Path("s3://bucket/iris")])
+def test_a_url_that_has_lost_a_slash_is_no_local_path(model_dir: str | Path) -> None:
+    with pytest.raises(ModelDirError, match="expected s3://bucket/iris as text"):
+        resolve_model_dir(model_dir)
+    assert resolve_model_dir("./s3:/bucket/iris") == str(Path.cwd() / "s3:/bucket/iris")
 
 
 @pytest.mark.parametrize("name", ["lr=[0.1]", "run*", "what?", "a\\b"])
@@ -142,3 +149,8 @@ def test_opening_needs_no_resolving(tmp_path: Path) -> None:
     directory.write_bytes("a", b"data")
 
     assert (tmp_path / "a[b]" / "a").read_bytes() == b"data"
+
+
+def test_a_store_that_is_not_there_when_its_client_connects_at_once_is_one_of_our_errors() -> None:
+    with pytest.raises(StoreUnavailableError, match=r"Cannot open ftp://127\.0\.0\.1:1/iris: Connection refused\."):
+        open_directory("ftp://127.0.0.1:1/iris")

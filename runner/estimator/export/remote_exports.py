@@ -70,7 +70,10 @@ class RemoteExports:
                 self._clear(name, nonce)
                 raise
         self._unmark(name)
-        return os.fsencode(join(self._directory.url, name))
+        url = join(self._directory.url, name)
+        # TensorFlow has named the local copy, which is gone by now.
+        _logger.info("SavedModel uploaded to: %s", url)
+        return os.fsencode(url)
 
     def versions(self) -> list[str]:
         """The names of the exports, from the oldest to the newest."""
