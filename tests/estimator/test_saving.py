@@ -1,6 +1,7 @@
 """What a training saves while it goes on, and what becomes of it when a save fails."""
 
 import logging
+import signal
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -300,6 +301,33 @@ def test_an_error_in_the_training_lets_the_save_in_flight_end(tmp_path: Path) ->
     assert failing.saved == [1, 10]
     assert weights(tmp_path) == {1: {1.0}, 10: {10.0}}
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("checkpoint-writer")]
+
+
+def test_a_second_interrupt_gives_up_the_save_that_the_first_one_waits_for(
+    tmp_path: Path, info_log: pytest.LogCaptureFixture
+) -> None:
+    def is_waiting() -> bool:
+        return any(message.startswith("Waiting for up to 60 s until") for message in info_log.messages)
+
+    def interrupt_again() -> None:
+        wait_until(is_waiting)
+        signal.pthread_kill(threading.main_thread().ident or 0, signal.SIGINT)
+
+    class Interrupted(Watching):
+        def after_step(self, run_context: Any, step: int) -> None:
+            if step == 11:
+                again.start()
+                raise KeyboardInterrupt
+
+    interrupted, again = Interrupted(hold=10), threading.Thread(target=interrupt_again)
+
+    with pytest.raises(KeyboardInterrupt):
+        estimator_of(tmp_path).train(input_fn, hooks=[interrupted], max_steps=1000)
+    again.join()
+
+    assert [thread for thread in threading.enumerate() if thread.name == "checkpoint-writer-10"]
+    interrupted.go_on.set()
+    wait_until(lambda: not [thread for thread in threading.enumerate() if thread.name == "checkpoint-writer-10"])
 
 
 def test_each_training_without_a_job_is_a_generation_of_its_own(tmp_path: Path) -> None:
