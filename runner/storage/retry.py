@@ -23,7 +23,7 @@ class Retry:
     Each pause is drawn from 0 to a limit, which doubles from one to the next.
 
     Attributes:
-        budget_secs: No attempt begins later than this after the first one.
+        budget_secs: No attempt begins later than this after the first one, or after the last one that got further.
         first_secs: Limit of the first pause.
         longest_secs: No limit is above it.
         clock: A time in seconds that never goes back.
@@ -38,23 +38,27 @@ class Retry:
     sleep: Callable[[float], None] = time.sleep
     draw: Callable[[float, float], float] = random.uniform
 
-    def call(self, attempt: Callable[[], T], what: str) -> T:
+    def call(self, attempt: Callable[[], T], what: str, *, progress: Callable[[], object] = lambda: None) -> T:
         """Returns what an attempt returns; all other errors than StoreUnavailableError are final.
 
         Args:
             attempt: May be called many times, and must be safe to repeat after a lost reply.
             what: What is attempted, for the log: "read s3://bucket/iris/checkpoint".
+            progress: How far the attempts have got, where the next one goes on from there. A store that is slow, and
+                gives something each time, is not given up.
 
         Raises:
             StoreUnavailableError: The last attempt's, once the budget is used up.
         """
-        start = self.clock()
+        start, reached = self.clock(), progress()
         limit_secs = self.first_secs
         attempts = 1
         while True:
             try:
                 return attempt()
             except StoreUnavailableError as error:
+                if progress() != reached:
+                    start, reached, limit_secs = self.clock(), progress(), self.first_secs
                 pause_secs = self.draw(0.0, limit_secs)
                 waited_secs = self.clock() - start
                 if waited_secs + pause_secs > self.budget_secs:

@@ -42,12 +42,13 @@ class S3Bucket:
         self._lock = threading.Lock()
         self._transfers: Transfers | None = None
 
-    def run(self, what: str, attempt: Callable[[], T]) -> T:
+    def run(self, what: str, attempt: Callable[[], T], *, progress: Callable[[], object] = lambda: None) -> T:
         """Returns what an attempt returns, which may be repeated.
 
         Args:
             what: What is attempted, for messages: "read s3://bucket/iris/checkpoint".
             attempt: Raises errors of botocore, aiohttp or the system.
+            progress: See Retry.
 
         Raises:
             StorageError: One of its kinds.
@@ -57,7 +58,7 @@ class S3Bucket:
             with translated(what, advise=self.advice_on):
                 return attempt()
 
-        return self._retry.call(translated_attempt, what)
+        return self._retry.call(translated_attempt, what, progress=progress)
 
     def advice_on(self, error: BaseException) -> str | None:
         """What is to be done about an error, which `run` says with it; None if nothing that is particular to S3."""
@@ -128,8 +129,17 @@ class S3Bucket:
 
     def read_into(self, key: str, view: memoryview, *, offset: int, only: Condition | None) -> None:
         """Fills a view of bytes, which is not empty; see `run`."""
-        conditions = as_parameters(only)
-        self.run(f"read {self.url_of(key)}", lambda: self._transfer().read_into(key, view, offset=offset, **conditions))
+        received = 0
+
+        def attempt() -> None:
+            nonlocal received
+            if only is None:
+                received = 0  # what follows may be of another version by now
+            if rest := view[received:]:
+                for count in self._transfer().receive(key, rest, offset=offset + received, **as_parameters(only)):
+                    received += count
+
+        self.run(f"read {self.url_of(key)}", attempt, progress=lambda: only and received)
 
     def url_of(self, key: str) -> str:
         """The URL of an object."""

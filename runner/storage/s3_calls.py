@@ -1,6 +1,6 @@
 """All other requests to an S3 store, and those too where ours are not wanted: through s3fs."""
 
-from collections.abc import Coroutine, Sequence
+from collections.abc import Coroutine, Iterator, Sequence
 from typing import Any, TypeVar
 
 import s3fs
@@ -75,11 +75,12 @@ class S3Calls:
         reply = self.call("upload_part", Key=key, UploadId=upload_id, PartNumber=number, Body=b"".join(pieces))
         return Part(etag_in(reply), None)
 
-    def read_into(self, key: str, view: memoryview, *, offset: int, **conditions: str) -> None:
+    def receive(self, key: str, view: memoryview, *, offset: int, **conditions: str) -> Iterator[int]:
         """Fills a view; see Transfers."""
         reply, data = self.get(key, Range=byte_range(offset, view), **conditions)
         check_range(reply, offset, view, key=key)
         view[:] = data
+        yield len(data)
 
     async def _call(self, method: str, parameters: dict[str, object]) -> dict[str, Any]:
         # The client itself: s3fs's own call would retry, for which there is one place, and that is not here.

@@ -1,7 +1,7 @@
 """PutObject, UploadPart and ranged GetObject, from and into memory: signed by botocore, sent by ourselves."""
 
 import base64
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple, Protocol
 
@@ -15,6 +15,9 @@ from runner.errors import StorageError
 from runner.storage.s3_transport import Pieces, Transport
 
 __all__ = ["Part", "S3Requests", "Transfers", "byte_range", "check_range", "etag_in"]
+
+# What is asked of a connection at a time: as much is asked for again if it breaks.
+_PIECE_BYTES = 1 << 20
 
 
 class Part(NamedTuple):
@@ -50,8 +53,8 @@ class Transfers(Protocol):
     def upload_part(self, key: str, pieces: Sequence[memoryview], *, upload_id: str, number: int) -> Part:
         """Writes a part of a multipart upload; its number is from 1."""
 
-    def read_into(self, key: str, view: memoryview, *, offset: int, **conditions: str) -> None:
-        """Fills a view of bytes, which is not empty."""
+    def receive(self, key: str, view: memoryview, *, offset: int, **conditions: str) -> Iterator[int]:
+        """Fills a view of bytes, which is not empty, and yields how many more of them are there, as they come."""
 
 
 class S3Requests:
@@ -106,7 +109,7 @@ class S3Requests:
         # A store that does not know the header says nothing of it, and then does not want it named again either.
         return Part(etag_in(reply), reply.get("ChecksumCRC32C"))
 
-    def read_into(self, key: str, view: memoryview, *, offset: int, **conditions: str) -> None:
+    def receive(self, key: str, view: memoryview, *, offset: int, **conditions: str) -> Iterator[int]:
         """Fills a view; see Transfers."""
         reply = self._client.get_object(Bucket=self._bucket, Key=key, Range=byte_range(offset, view), **conditions)
         body = reply["Body"]
@@ -114,7 +117,9 @@ class S3Requests:
             check_range(reply, offset, view, key=key)
             rest = view
             while rest:
-                rest = rest[body.readinto(rest) :]
+                count = body.readinto(rest[:_PIECE_BYTES])
+                rest = rest[count:]
+                yield count
         finally:
             body.close()
 

@@ -17,8 +17,9 @@ from botocore.exceptions import SSLError
 __all__ = ["Pieces", "Transport"]
 
 _CONNECT_SECS = 10.0
-# Between two signs of life, not for a request as a whole, whose length depends on the network.
-_SILENCE_SECS = 30.0
+# Between two signs of life, not for a request as a whole, whose length depends on the network. A store that many
+# readers ask at the same time may take its time for each.
+_SILENCE_SECS = 60.0
 _MAX_IDLE = 32
 _SMALL_BYTES = 64 << 10
 _JOINED_BYTES = 1 << 20

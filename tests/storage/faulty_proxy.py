@@ -169,7 +169,8 @@ class _Link:
                 self.client.sendall(data)
                 if self._fault is Fault.TRUNCATED_REPLY and passed_bytes > _LATE_BYTES:
                     break
-        self.close()
+        # What the client has been sent of a reply that is cut off, it is to read.
+        self.close(politely=self._fault is Fault.TRUNCATED_REPLY)
 
     def close(self, *, politely: bool = False) -> None:
         """Ends both connections, by a reset unless the client is to read what it was sent."""

@@ -103,3 +103,14 @@ def test_an_outage_is_one_warning(caplog: pytest.LogCaptureFixture) -> None:
 
     warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
     assert warnings == ["Trying again for up to 60 s to read a: Cannot read a: SlowDown."]
+
+
+def test_the_budget_begins_anew_whenever_an_attempt_got_further() -> None:
+    clock = Clock()
+    store = Store(clock, errors=9, secs=15.0)
+
+    # Attempts 3, 6 and 9 get further; the two in between take 30 s and pauses.
+    assert retry_on(clock).call(store.ask, "read a", progress=lambda: store.attempts // 3) == "answer"
+
+    assert store.attempts == 10
+    assert clock.pauses == [1, 2, 1, 2, 4, 1, 2, 4, 1]

@@ -102,6 +102,31 @@ def test_a_read_survives_a_fault(directory: Directory, proxy: FaultyProxy, fault
     assert proxy.faults == []
 
 
+def test_a_read_goes_on_where_it_was_cut_off_if_the_version_is_known(directory: Directory, proxy: FaultyProxy) -> None:
+    data = patterned(4 << 20)
+    tag = directory.write_bytes("data", data)
+    buffer = bytearray(len(data))
+    from_the_start = (b"bytes=0-", Fault.SLOW_DOWN)
+
+    proxy.faults += [(b"bytes=0-", Fault.TRUNCATED_REPLY), from_the_start]
+    directory.read_into("data", memoryview(buffer), tag=tag)
+
+    assert buffer == data
+    assert proxy.faults == [from_the_start]
+
+
+def test_a_read_of_any_version_begins_anew_when_it_was_cut_off(directory: Directory, proxy: FaultyProxy) -> None:
+    data = patterned(1 << 20)
+    directory.write_bytes("data", data)
+    buffer = bytearray(len(data))
+
+    proxy.faults += [(b"bytes=0-", Fault.TRUNCATED_REPLY), (b"bytes=0-", Fault.SLOW_DOWN)]
+    directory.read_into("data", memoryview(buffer))
+
+    assert buffer == data
+    assert proxy.faults == []
+
+
 @pytest.mark.parametrize("fault", [Fault.RESET, Fault.LOST_REPLY, Fault.SLOW_DOWN])
 def test_everything_else_survives_a_fault(directory: Directory, proxy: FaultyProxy, fault: Fault) -> None:
     proxy.faults.append((b"PUT /models/", fault))
