@@ -1,7 +1,9 @@
 """CheckpointWriter: one checkpoint at a time is written to a model_dir and published, while the training goes on."""
 
 import logging
+import os
 import secrets
+import sys
 import threading
 import traceback
 from collections import deque
@@ -25,6 +27,10 @@ __all__ = ["CheckpointWriter", "SaveListener", "SaveOutcome", "Source"]
 _logger = logging.getLogger(__name__)
 
 _THREADS = 2
+_NICE = 5
+"""By how much the threads of a save stand back: the update that copies the variables does not wait for them."""
+
+_MOST_NICE = 19
 _NONCE_BYTES = 16
 _NONCE_FIELD = 1000
 """Of the protos in `.index` and `.meta`, which have no field of that number: readers skip it."""
@@ -172,6 +178,7 @@ class CheckpointWriter:
     def _outcome(self, source: Source, step: int, graph: bytes | None) -> SaveOutcome:
         try:
             try:
+                _stand_back()
                 self._write(source, f"{CHECKPOINT_BASENAME}-{step}", graph)
             finally:
                 source.release()
@@ -340,6 +347,14 @@ def _let_go(error: BaseException) -> None:
     while each is not None:
         traceback.clear_frames(each.__traceback__)
         each = each.__context__
+
+
+def _stand_back() -> None:
+    """Gives this thread, and those that it starts, less of the processors while the training wants them."""
+    if sys.platform == "linux":  # elsewhere it would be the whole process
+        thread = threading.get_native_id()
+        nice = os.getpriority(os.PRIO_PROCESS, thread) + _NICE
+        os.setpriority(os.PRIO_PROCESS, thread, min(nice, _MOST_NICE))
 
 
 def _nonce_field(nonce: bytes) -> bytes:

@@ -1,7 +1,9 @@
 """CheckpointWriter, on a local disk and on a store without locks."""
 
 import gc
+import os
 import resource
+import sys
 import threading
 import uuid
 import weakref
@@ -125,6 +127,20 @@ def test_a_large_model_is_written_in_parts_by_two_threads(directory: Directory, 
     checkpoint = tf.train.load_checkpoint(str(tmp_path / "copy"))
     for name, value in values.items():
         np.testing.assert_array_equal(checkpoint.get_tensor(name), value)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a thread has no priority of its own")
+def test_the_threads_of_a_save_stand_back_behind_the_training(directory: Directory) -> None:
+    values = {f"weight_{number}": np.full(9_000_000, number, np.float32) for number in range(2)}
+    before, found = os.getpriority(os.PRIO_PROCESS, threading.get_native_id()), set()
+    source = ArraySource(
+        values, before_read=lambda: found.add(os.getpriority(os.PRIO_PROCESS, threading.get_native_id()))
+    )
+
+    save(open_writer(directory), source, 1)
+
+    assert found == {min(before + 5, 19)}
+    assert os.getpriority(os.PRIO_PROCESS, threading.get_native_id()) == before
 
 
 def test_no_two_objects_of_a_store_without_locks_are_equal() -> None:
