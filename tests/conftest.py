@@ -11,6 +11,7 @@ from runner.client import Client, Job
 from runner.jobs.store import JobStore
 from runner.settings import Settings
 from tests.seaweed import s3, s3_url
+from tests.waiting import wait_until
 
 __all__ = ["s3", "s3_url"]
 
@@ -67,3 +68,17 @@ def code_dir(tmp_path: Path) -> Path:
 def job(client: Client, code_dir: Path, tmp_path: Path) -> Job:
     """A submitted job that nobody starts."""
     return client.submit("iris:experiment", model_dir=tmp_path / "model", workers=1, code_dir=code_dir)
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 8 MiB."""
+    path = tmp_path / "disk"
+    path.mkdir()
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(path)], capture_output=True, text=True, check=False
+    )
+    if mount.returncode:
+        pytest.skip(f"no full disk, for no file system can be mounted here: {mount.stderr.strip()}")
+    yield path
+    wait_until(lambda: subprocess.run(["umount", str(path)], check=False).returncode == 0)

@@ -6,7 +6,6 @@ import stat
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -17,7 +16,6 @@ from runner.storage.directory import Directory, IfAbsent, IfUnchanged
 from runner.storage.local_directory import LocalDirectory
 from runner.storage.urls import open_directory
 from tests.storage.conformance import ConditionConformance, names_in, patterned, put_all
-from tests.waiting import wait_until
 
 
 @pytest.fixture
@@ -212,20 +210,6 @@ def test_users_who_share_a_directory_share_its_lock() -> None:
         subprocess.run([sys.executable, "-c", script, path, tag], check=True)
 
         assert directory.read_bytes("checkpoint") == b"after"
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of 8 MiB."""
-    path = tmp_path / "disk"
-    path.mkdir()
-    mount = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=8m", "tmpfs", str(path)], capture_output=True, text=True, check=False
-    )
-    if mount.returncode:
-        pytest.skip(f"no full disk, for no file system can be mounted here: {mount.stderr.strip()}")
-    yield path
-    wait_until(lambda: subprocess.run(["umount", str(path)], check=False).returncode == 0)
 
 
 def test_a_full_disk_is_a_clear_error_and_the_object_before_stays(small_disk: Path) -> None:
