@@ -8,8 +8,8 @@ _NEW_KEYS = (
     "Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, on every machine with a client or a worker."
 )
 _RIGHTS = (
-    "Allow these credentials s3:ListBucket, s3:ListBucketMultipartUploads, s3:GetObject, s3:PutObject, s3:DeleteObject, "
-    "s3:AbortMultipartUpload and s3:ListMultipartUploadParts there, or use others."
+    "Allow these credentials s3:ListBucket, s3:ListBucketMultipartUploads, s3:GetObject, s3:PutObject, "
+    "s3:DeleteObject, s3:AbortMultipartUpload and s3:ListMultipartUploadParts there, or use others."
 )
 _NO_S3 = "What answers at {endpoint} is no S3: correct AWS_ENDPOINT_URL."
 _REGION = "Set AWS_DEFAULT_REGION to the region of the bucket."
