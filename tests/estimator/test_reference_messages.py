@@ -10,6 +10,7 @@ import pytest
 import tensorflow as tf
 
 from runner import estimator as tfe
+from runner.errors import CheckpointPathError
 from tests.estimator.data import linear_input_fn, linear_model_fn
 
 _v1 = tf.compat.v1
@@ -238,7 +239,7 @@ CASES = {
     ),
     "no such checkpoint": Case(
         lambda d: estimator(d).evaluate(linear_input_fn, checkpoint_path="/nonexist/model.ckpt-1"),
-        ValueError,
+        CheckpointPathError,  # a ValueError, as the original's
         "The passed save_path is not a valid checkpoint: /nonexist/model.ckpt-1",
     ),
     # of attributes
