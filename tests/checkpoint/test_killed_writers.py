@@ -8,7 +8,6 @@ import pytest
 
 from runner.checkpoint.listing import latest_checkpoint, step_of
 
-
 _LONG = [pytest.mark.chaos, pytest.mark.timeout(900)]
 
 
