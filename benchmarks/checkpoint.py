@@ -213,19 +213,9 @@ def _reading_at_once(match: _Match) -> Iterator[Row]:
     target = {**ours, "step": match.steps[ours["url"]]}
     commands = {str(number): [sys.executable, "-m", "benchmarks.checkpoint_reader"] for number in range(_READERS)}
     with contenders(commands) as readers, ThreadPoolExecutor(_READERS) as threads:
-
-        def read(count: int) -> list[Answer]:
-            chosen = list(readers.values())[:count]
-            return list(threads.map(lambda reader: reader.ask({"do": "read", "target": target}), chosen))
-
-        read(1)
-        alone = read(1)[0]
-        together = read(_READERS)
+        together = list(threads.map(lambda reader: reader.ask({"do": "read", "target": target}), readers.values()))
     work = f"chief and {_READERS - 1} readers restoring at once, SeaweedFS"
     yield at_most(work, "bytes of the checkpoint", max(each["times_read"] for each in together), 1.0, "times read")
-    slowest = max(each["secs"] for each in together)
-    # What nine readers take of the machine is nine times as much: as much longer is what sharing it costs.
-    yield at_most(work, f"{_READERS} times one reader", slowest / alone["secs"] / _READERS, 1.5, "times as long")
 
 
 _WORKS = {

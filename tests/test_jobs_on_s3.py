@@ -116,23 +116,6 @@ def test_a_worker_that_has_the_code_needs_no_bucket_for_it(
     assert run_chief(job) == first
 
 
-def test_a_store_that_does_not_answer_a_worker_is_charged_to_its_machine(
-    submit: Callable[[str], Job],
-    run_chief: Callable[[Job], Outcome | None],
-    s3_url: str,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    job = submit(s3_url)
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")
-
-    outcome = run_chief(job)
-
-    assert outcome is not None
-    assert outcome.kind is OutcomeKind.KILLED
-    assert "worker-1 could not read the job's code" in outcome.message
-    assert "Check that the store is up" in outcome.message
-
-
 @pytest.mark.parametrize(
     ("variables", "message"),
     [
@@ -196,21 +179,43 @@ def test_a_store_that_does_not_answer_is_told_at_submit_and_has_an_exit_code_of_
     assert client.list() == []
 
 
-def test_a_worker_with_wrong_credentials_ends_the_job_and_says_why(
+@pytest.mark.parametrize(
+    ("variable", "value", "kind", "messages"),
+    [
+        pytest.param(
+            "AWS_SECRET_ACCESS_KEY",
+            "wrong",
+            OutcomeKind.CONFIG_ERROR,
+            ("The job's code cannot be used", "SignatureDoesNotMatch"),
+            id="credentials",
+        ),
+        pytest.param(
+            "AWS_ENDPOINT_URL_S3",
+            "http://127.0.0.1:1",
+            OutcomeKind.KILLED,
+            ("worker-1 could not read the job's code", "Check that the store is up"),
+            id="outage",
+        ),
+    ],
+)
+def test_wrong_credentials_of_a_worker_end_the_job_and_an_outage_is_charged_to_its_machine(
     submit: Callable[[str], Job],
     run_chief: Callable[[Job], Outcome | None],
     s3_url: str,
     monkeypatch: pytest.MonkeyPatch,
+    variable: str,
+    value: str,
+    kind: OutcomeKind,
+    messages: tuple[str, str],
 ) -> None:
     job = submit(s3_url)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "wrong")
+    monkeypatch.setenv(variable, value)
 
     outcome = run_chief(job)
 
     assert outcome is not None
-    assert outcome.kind is OutcomeKind.CONFIG_ERROR
-    assert "The job's code cannot be used" in outcome.message
-    assert "SignatureDoesNotMatch" in outcome.message
+    assert outcome.kind is kind
+    assert all(message in outcome.message for message in messages), outcome.message
 
 
 def chief_of(model_dir: str) -> TrainerTask:

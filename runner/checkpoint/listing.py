@@ -11,7 +11,6 @@ from typing import Literal
 from runner.checkpoint.commits import Commit, read_commit
 from runner.checkpoint.evaluations import read_evaluations
 from runner.checkpoint.inventory import (
-    CHECKPOINT_BASENAME,
     INPUT_BASENAME,
     CheckpointFiles,
     find_files,
@@ -27,7 +26,6 @@ from runner.storage.retry import Retry
 from runner.storage.urls import is_local, open_directory, resolve_model_dir, split_prefix
 
 __all__ = [
-    "CHECKPOINT_BASENAME",
     "INPUT_BASENAME",
     "CheckpointFollower",
     "CheckpointInfo",

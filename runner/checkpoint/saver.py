@@ -1,7 +1,6 @@
 """Checkpoints of one model_dir: verified and restored for a session. This is what the estimator uses."""
 
 import functools
-import os
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -9,10 +8,10 @@ import tensorflow as tf
 from tensorflow.python.checkpoint.graph_view import ObjectGraphView  # of the public tf.train.Checkpoint's inside
 
 from runner.checkpoint.compatibility import TensorSpecs, wanted_tensors
-from runner.checkpoint.listing import CHECKPOINT_BASENAME, step_of
+from runner.checkpoint.inventory import CHECKPOINT_BASENAME, step_of
 from runner.checkpoint.restoring import LoadedCheckpoint, Restorer
 from runner.checkpoint.selection import select
-from runner.storage.urls import split_prefix
+from runner.storage.urls import join, split_prefix
 
 __all__ = ["Checkpoints", "as_saver"]
 
@@ -36,7 +35,7 @@ class Checkpoints:
     @property
     def basename(self) -> str:
         """Path of every checkpoint without `-<step>`."""
-        return os.path.join(self._model_dir, CHECKPOINT_BASENAME)
+        return join(self._model_dir, CHECKPOINT_BASENAME)
 
     @property
     def wanted(self) -> TensorSpecs:
